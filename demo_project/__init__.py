@@ -1,0 +1,1 @@
+"""A small payment service that shows what the library does."""

@@ -1,0 +1,19 @@
+"""The Django application: label ``idempotency``, tables ``idempotency_*``."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class IdempotencyConfig(AppConfig):
+    """Registers the system checks when Django starts."""
+
+    name = "django_idempotency"
+    label = "idempotency"
+    verbose_name = _("Idempotency")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from django_idempotency import checks
+
+        checks.register_all()

@@ -1,0 +1,72 @@
+"""The ``IDEMPOTENCY_*`` settings: typed, with defaults, read through to Django's settings on each access."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings as django_settings
+
+from django_idempotency.core.fingerprints import Keyring
+from django_idempotency.core.keys import KeyFormat
+
+PREFIX = "IDEMPOTENCY_"
+
+
+class Settings:
+    """Each attribute is the setting of that name with the prefix ``IDEMPOTENCY_``; its value here is the default."""
+
+    #: Stores by alias, as Django's CACHES: a dict with BACKEND and OPTIONS each.
+    STORES: dict[str, dict[str, Any]] = {
+        "default": {"BACKEND": "django_idempotency.stores.database.DatabaseStore"},
+    }
+    #: How long outcomes are replayed: seconds or a timedelta.
+    TTL: int | timedelta = 24 * 3600
+    #: Names of the request header, the first being the one that documents name.
+    HEADERS: tuple[str, ...] = ("Idempotency-Key",)
+    #: Name of the response header that marks a replay.
+    REPLAYED_HEADER: str = "Idempotent-Replayed"
+    #: Refuse keys without the quotes of RFC 9651.
+    STRICT_SYNTAX: bool = False
+    #: ``uuid_or_ulid``, ``uuid``, ``ulid``, ``any`` or a callable.
+    KEY_FORMAT: KeyFormat = "uuid_or_ulid"
+    #: ``plain`` keeps the client's key beside its digest so that it can be found in the admin; ``digest`` keeps none.
+    STORE_KEYS: str = "plain"
+    #: Secrets of the fingerprints, newest first; empty: derived from SECRET_KEY and SECRET_KEY_FALLBACKS.
+    SECRETS: tuple[str, ...] = ()
+    #: Bytes of a response body that are kept; a longer one leaves a tombstone.
+    MAX_BODY: int = 1024 * 1024
+    #: Upper bound of waiting for an operation in flight, whatever ``Prefer: wait=`` says: seconds or a timedelta.
+    MAX_WAIT: int | timedelta = 10
+    #: Threads of one process that may wait at the same time.
+    MAX_WAITERS: int = 4
+    #: What a key on a method that is not enrolled gets: ``ignore`` (answered, and said so) or ``refuse`` (501).
+    UNENROLLED: str = "ignore"
+
+    def __getattribute__(self, name: str) -> Any:
+        default = super().__getattribute__(name)
+        return getattr(django_settings, PREFIX + name, default) if name.isupper() else default
+
+    @property
+    def ttl(self) -> timedelta:
+        """The default retention of outcomes."""
+        return _duration(self.TTL)
+
+    @property
+    def max_wait(self) -> timedelta:
+        """The bound of every wait."""
+        return _duration(self.MAX_WAIT)
+
+    @property
+    def keyring(self) -> Keyring:
+        """The fingerprint secrets."""
+        return Keyring.of(self.SECRETS or (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS))
+
+
+def _duration(value: float | timedelta) -> timedelta:
+    return value if isinstance(value, timedelta) else timedelta(seconds=value)
+
+
+SETTING_NAMES = frozenset(name for name in vars(Settings) if name.isupper())
+
+settings = Settings()

@@ -1,0 +1,139 @@
+"""Fingerprints: is this the same request as before?
+
+A request is reduced to a SHA-256 over its canonical parts, which stays in memory; what is stored is an HMAC of it, since
+a bare hash would let a reader of the database test guesses of low-entropy secrets offline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation, Overflow
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django_idempotency.core.keys import length_prefixed
+
+VERSION = 1
+
+FieldFilter = Callable[[str], bool]
+
+_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Overflow])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """The stored form: recipe version, id of the secret, and the HMAC-SHA-256 (32 bytes)."""
+
+    version: int
+    secret_id: str
+    digest: bytes
+
+
+class UnknownFingerprint(ValueError):
+    """The fingerprint was made with a recipe or a secret that is no longer known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """The secrets that fingerprints are keyed with, newest first."""
+
+    secrets: tuple[tuple[str, bytes], ...]
+
+    @classmethod
+    def of(cls, secrets: Sequence[str | bytes]) -> Keyring:
+        """Make a keyring; the id of a secret is derived from it, so that it need not be configured."""
+        return _keyring(tuple(secrets))
+
+    def sign(self, content_digest: bytes) -> Fingerprint:
+        """Return the fingerprint of a request's content digest under the newest secret."""
+        secret_id, secret = self.secrets[0]
+        return Fingerprint(version=VERSION, secret_id=secret_id, digest=_hmac(secret, content_digest))
+
+    def verify(self, fingerprint: Fingerprint, content_digest: bytes) -> bool:
+        """Tell in constant time whether a stored fingerprint is of this content. Raises UnknownFingerprint."""
+        secret = dict(self.secrets).get(fingerprint.secret_id)
+        if secret is None or fingerprint.version != VERSION:
+            raise UnknownFingerprint
+        return hmac.compare_digest(fingerprint.digest, _hmac(secret, content_digest))
+
+
+@lru_cache(maxsize=16)
+def _keyring(secrets: tuple[str | bytes, ...]) -> Keyring:
+    keys = [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
+    derived = [_hmac(key, b"django-idempotency fingerprint") for key in keys]
+    return Keyring(tuple((_hmac(key, b"id")[:4].hex(), key) for key in derived))
+
+
+def _hmac(secret: bytes, message: bytes) -> bytes:
+    return hmac.digest(secret, message, "sha256")
+
+
+def content_digest(parts: Iterable[str | bytes]) -> bytes:
+    """Return the SHA-256 of a request's canonical parts, length-prefixed."""
+    encoded = (part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts)
+    return hashlib.sha256(length_prefixed(encoded)).digest()
+
+
+def hash_chunks(chunks: Iterable[bytes]) -> bytes:
+    """Return the SHA-256 of a stream without holding it in memory."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.digest()
+
+
+def canonical_json(body: bytes, selected: FieldFilter | None = None) -> bytes:
+    """Return bytes that are equal for equal JSON values.
+
+    Member order, white space and the spelling of numbers do not matter; numbers are compared exactly (RFC 8785 would round
+    them to doubles), strings are not normalised. ``selected`` filters the members of the outermost object.
+    Raises ValueError for what has no single meaning: duplicate members, NaN, broken UTF-8, nesting beyond the parser.
+    """
+    try:
+        value = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_members,
+            parse_int=_number,
+            parse_float=_number,
+            parse_constant=_refuse,
+        )
+        if selected and isinstance(value, tuple):
+            value = tuple(member for member in value if selected(member[0]))
+        # An object is a tuple, an array a list, a number a Decimal: ascii() is injective here and the same on every Python.
+        return ascii(value).encode()
+    except (RecursionError, ArithmeticError) as error:
+        raise ValueError("not canonical") from error
+
+
+def _members(pairs: list[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("duplicate member names")
+    return tuple(sorted(pairs, key=lambda pair: pair[0]))
+
+
+def _number(text: str) -> Decimal:
+    return _EXACT.normalize(Decimal(text)) or Decimal(0)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def canonical_pairs(pairs: Iterable[tuple[str, bytes]], selected: FieldFilter | None = None) -> bytes:
+    """Return bytes that are equal for the same named values; order matters only among values of one name."""
+    kept = [(name, value) for name, value in pairs if not selected or selected(name)]
+    ordered = sorted(kept, key=lambda pair: pair[0])
+    return length_prefixed(
+        part for name, value in ordered for part in (name.encode("utf-8", "surrogatepass"), value)
+    )
+
+
+def canonical_form(encoded: str, selected: FieldFilter | None = None) -> bytes:
+    """Canonicalise ``application/x-www-form-urlencoded`` text, such as a query string."""
+    pairs = parse_qsl(encoded, keep_blank_values=True, encoding="latin-1")
+    return canonical_pairs(((name, value.encode("latin-1")) for name, value in pairs), selected)

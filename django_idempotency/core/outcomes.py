@@ -1,0 +1,23 @@
+"""Outcomes: what an operation came to, kept as bytes and replayed as bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from django_idempotency.core.keys import length_prefixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a replay repeats. ``body`` is None where it could not be kept: the operation is done, but must not be run again."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 over status, headers and body (32 bytes)."""
+        fields = [f"{name}: {value}".encode() for name, value in self.headers]
+        return hashlib.sha256(length_prefixed((str(self.status).encode(), *fields, self.body or b""))).digest()

@@ -1,0 +1,112 @@
+"""Policies: what a view or a job asks of its operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+from django_idempotency.core.fingerprints import FieldFilter
+from django_idempotency.core.keys import KEY_FORMATS, KeyFormat
+
+Keep = Literal["success", "returned", "raised"]
+BodyProtection = Literal["full", "none"]
+Scope = str | tuple[str, ...]
+
+# Answers about the caller, the connection or the moment, not about the operation.
+NEVER_KEPT = frozenset({401, 403, 405, 406, 407, 408, 413, 415, 421, 425, 426, 429, 431})
+# Headers that belong to one exchange or one client: a replay takes them from the current request or leaves them out.
+NEVER_KEPT_HEADERS = frozenset(
+    """
+    age authorization connection content-length content-security-policy cookie date keep-alive proxy-authenticate
+    proxy-authorization proxy-connection retry-after server set-cookie te traceparent trailer transfer-encoding upgrade
+    www-authenticate x-request-id
+    """.split()
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a view's writes are made idempotent. A field left None takes the project's setting.
+
+    required: refuse a request without a key (400); otherwise such a request runs unprotected.
+    methods: HTTP methods that are enrolled.
+    key_format: ``uuid_or_ulid``, ``uuid``, ``ulid``, ``any`` or a callable that judges a key.
+    ttl: how long an outcome is replayed.
+    keep: which answers are kept: only ``success`` (2xx, 3xx); also a 4xx that was ``returned``; also one that was ``raised``,
+        recorded after its effects were rolled back. What is not kept is rolled back and may be tried again.
+    headers: names of further response headers to keep, beside the standard ones that describe the outcome.
+    body: ``none`` keeps status and headers of a response with secrets, not its body.
+    max_body: bytes; a longer response leaves a tombstone that is never run again and never replayed.
+    wait: how long a duplicate in flight waits for the outcome before it is refused.
+    retry_after: seconds that a refused duplicate is told to wait.
+    conflict_retries: how often the view is run again after a serialization failure or a deadlock.
+    scope: resolves tenant and principal from the request, in place of its user.
+    fingerprint_fields, fingerprint_exclude: members of the JSON object or form that alone count, or do not count.
+    throttle_replays: whether a replay counts against the view's throttles.
+    store: alias in ``IDEMPOTENCY_STORES``.
+    """
+
+    required: bool = False
+    methods: Iterable[str] = ("POST", "PATCH")
+    key_format: KeyFormat | None = None
+    ttl: timedelta | None = None
+    keep: Keep = "returned"
+    headers: Iterable[str] = ()
+    body: BodyProtection = "full"
+    max_body: int | None = None
+    wait: timedelta = timedelta(0)
+    retry_after: int = 1
+    conflict_retries: int = 0
+    scope: Callable[[Any], Scope] | None = None
+    fingerprint_fields: Iterable[str] | None = None
+    fingerprint_exclude: Iterable[str] = ()
+    throttle_replays: bool = True
+    store: str = "default"
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "methods", frozenset(method.upper() for method in self.methods))
+        set_field(self, "headers", frozenset(name.lower() for name in self.headers))
+        set_field(self, "fingerprint_exclude", frozenset(self.fingerprint_exclude))
+        if self.fingerprint_fields is not None:
+            set_field(self, "fingerprint_fields", frozenset(self.fingerprint_fields))
+        self._validate()
+
+    def _validate(self) -> None:
+        if self.ttl is not None and self.ttl < timedelta(seconds=1):
+            raise ValueError("Policy.ttl must be at least one second.")
+        if self.wait < timedelta(0):
+            raise ValueError("Policy.wait must not be negative.")
+        if self.retry_after < 1:
+            raise ValueError("Policy.retry_after must be at least one second.")
+        if self.conflict_retries < 0:
+            raise ValueError("Policy.conflict_retries must not be negative.")
+        if self.max_body is not None and self.max_body < 0:
+            raise ValueError("Policy.max_body must not be negative.")
+        if refused := frozenset(self.headers) & NEVER_KEPT_HEADERS:
+            raise ValueError(f"Policy.headers must not name {sorted(refused)}: they are never replayed.")
+        if self.keep not in ("success", "returned", "raised"):
+            raise ValueError("Policy.keep must be 'success', 'returned' or 'raised'.")
+        if self.body not in ("full", "none"):
+            raise ValueError("Policy.body must be 'full' or 'none'.")
+        if self.key_format is not None and not callable(self.key_format) and self.key_format not in KEY_FORMATS:
+            raise ValueError(f"Policy.key_format must be callable or one of {sorted(KEY_FORMATS)}.")
+
+    def keeps(self, status: int, *, raised: bool = False) -> bool:
+        """Tell whether an answer with this status is the outcome of the operation."""
+        if status >= 500 or status in NEVER_KEPT:
+            return False
+        if raised:
+            return self.keep == "raised"
+        return status < 400 or self.keep != "success"
+
+    @property
+    def field_filter(self) -> FieldFilter | None:
+        """Return the predicate of the members that count, None where all do."""
+        fields, exclude = self.fingerprint_fields, frozenset(self.fingerprint_exclude)
+        if fields is not None:
+            chosen = frozenset(fields) - exclude
+            return lambda name: name in chosen
+        return (lambda name: name not in exclude) if exclude else None

@@ -1,0 +1,63 @@
+"""Errors of the idempotency protocol. The first line of a docstring is the default message."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+
+class IdempotencyError(Exception):
+    """The operation was not carried out."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (inspect.getdoc(type(self)) or "").partition("\n")[0])
+
+
+class MissingKey(IdempotencyError):
+    """This operation requires an idempotency key."""
+
+
+class InvalidKey(IdempotencyError):
+    """The idempotency key is malformed."""
+
+
+class MissingScope(IdempotencyError):
+    """The request has no identity within which its key could be unique."""
+
+
+class FingerprintMismatch(IdempotencyError):
+    """The idempotency key was used before with a different request."""
+
+
+class OperationInProgress(IdempotencyError):
+    """Another request with this idempotency key is still being processed.
+
+    ``same_request`` is False when the store could tell that the other request differs from this one, otherwise True.
+    """
+
+    def __init__(self, message: str = "", *, same_request: bool = True) -> None:
+        super().__init__(message)
+        self.same_request = same_request
+
+
+class OutcomeNotReplayable(IdempotencyError):
+    """The operation was completed, but its response was not kept.
+
+    ``headers`` are the kept response headers, such as Location.
+    """
+
+    def __init__(self, message: str = "", *, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.headers = tuple(headers)
+
+
+class ClaimLost(IdempotencyError):
+    """Another owner completed the operation first; this attempt must be rolled back."""
+
+
+class StoreUnavailable(IdempotencyError):
+    """The idempotency store cannot be reached; nothing was carried out."""
+
+
+class TransactionConflict(StoreUnavailable):
+    """The database refused the transaction because of a concurrent one (serialization failure or deadlock)."""

@@ -1,0 +1,1 @@
+"""The HTTP face: requests become operations, outcomes become responses."""

@@ -1,0 +1,109 @@
+"""From a request to its operation: the key it carries, who asks, and what the request says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest
+
+from django_idempotency.conf import settings
+from django_idempotency.core.fingerprints import canonical_form, content_digest
+from django_idempotency.core.keys import IdempotencyKey, parse_key, validate_key
+from django_idempotency.core.policies import Policy
+from django_idempotency.core.records import Operation
+from django_idempotency.exceptions import InvalidKey, MissingScope
+from django_idempotency.http.bodies import FormRequest, canonical_body
+
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE | re.ASCII)
+
+
+def read_key(request: HttpRequest, policy: Policy) -> str | None:
+    """Return the validated key of the request, None without one. Raises InvalidKey."""
+    values = {parse_key(value, strict=settings.STRICT_SYNTAX) for value in _field_values(request)}
+    if not values:
+        return None
+    if len(values) > 1:
+        raise InvalidKey("The request carries more than one key.")
+    value = values.pop()
+    validate_key(value, policy.key_format or settings.KEY_FORMAT)
+    return value
+
+
+def has_key(request: HttpRequest) -> bool:
+    """Tell whether the request carries a key, well-formed or not."""
+    return any(_meta_name(name) in request.META for name in settings.HEADERS)
+
+
+def _field_values(request: HttpRequest) -> Iterator[str]:
+    for name in settings.HEADERS:
+        value = request.META.get(_meta_name(name))
+        if value is None:
+            continue
+        # WSGI joins field lines by a comma, which parse_key refuses; ASGI still tells how many there were.
+        lines = [line for line, _ in getattr(request, "scope", {}).get("headers", ()) if line == name.lower().encode()]
+        if len(lines) > 1:
+            raise InvalidKey("The request carries more than one key.")
+        yield value
+
+
+@cache
+def _meta_name(header: str) -> str:
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+def user_scope(user: Any) -> tuple[str, ...]:
+    """Return the scope of an authenticated user: its model and primary key, whatever its token. Raises MissingScope."""
+    if not getattr(user, "is_authenticated", False) or user.pk is None:
+        raise MissingScope
+    kind = user._meta.label_lower if hasattr(user, "_meta") else type(user).__qualname__
+    return (f"{kind}:{user.pk}",)
+
+
+def operation_name(request: HttpRequest) -> str:
+    """Return method and route name, such as ``POST charge-list``; the route itself where it has no name."""
+    match = request.resolver_match
+    if match is None:
+        return f"{request.method} {request.path_info}"
+    return f"{request.method} {match.view_name if match.url_name else match.route}"
+
+
+def build_operation(
+    request: HttpRequest,
+    policy: Policy,
+    *,
+    key: str,
+    scope: str | tuple[str, ...],
+    form: FormRequest,
+    route_arguments: Mapping[str, Any],
+    version: str = "",
+) -> Operation:
+    """Make the operation of a request. ``form`` gives POST and FILES of a multipart body, as the view would parse it."""
+    arguments = sorted((name, str(value)) for name, value in route_arguments.items())
+    parts: list[str | bytes] = [
+        request.method or "",
+        version,
+        canonical_form(request.META.get("QUERY_STRING", "")),
+        str(len(arguments)),
+        *(part for argument in arguments for part in argument),
+        *canonical_body(request, form, policy.field_filter),
+    ]
+    return Operation(
+        key=IdempotencyKey(
+            value=key,
+            scope=(scope,) if isinstance(scope, str) else scope,
+            operation=operation_name(request),
+        ),
+        content_digest=content_digest(parts),
+        keyring=settings.keyring,
+    )
+
+
+def wait_of(request: HttpRequest, policy: Policy) -> timedelta:
+    """Return how long a duplicate in flight waits: what ``Prefer: wait=`` asks for, else the policy, within the bound."""
+    match = _WAIT.search(request.META.get("HTTP_PREFER", ""))
+    asked = timedelta(seconds=int(match[1])) if match else policy.wait
+    return min(asked, settings.max_wait) if asked else asked

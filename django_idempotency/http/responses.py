@@ -1,0 +1,55 @@
+"""Responses captured as outcomes, and outcomes sent as responses."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import http_date
+
+from django_idempotency.conf import settings
+from django_idempotency.core.outcomes import Outcome
+from django_idempotency.core.policies import Policy
+
+# What describes the outcome itself. All else (cookies, CORS, rate limits, dates) belongs to the exchange at hand.
+KEPT_HEADERS = frozenset(
+    """
+    cache-control content-disposition content-encoding content-language content-location content-type etag last-modified
+    link location
+    """.split()
+)
+
+
+def capture(response: HttpResponseBase, policy: Policy) -> Outcome:
+    """Return what a replay will repeat; without a body where it streams or is longer than what is kept."""
+    wanted = KEPT_HEADERS | frozenset(policy.headers)
+    headers = tuple((name, value) for name, value in response.items() if name.lower() in wanted)
+    if policy.body == "none":
+        body: bytes | None = b""
+        headers = tuple(header for header in headers if header[0].lower() != "content-type")
+    else:
+        body = _body(response, settings.MAX_BODY if policy.max_body is None else policy.max_body)
+    return Outcome(status=response.status_code, headers=headers, body=body)
+
+
+def _body(response: HttpResponseBase, max_body: int) -> bytes | None:
+    if not isinstance(response, HttpResponse):
+        return None
+    return response.content if len(response.content) <= max_body else None
+
+
+def replay(outcome: Outcome) -> HttpResponse:
+    """Make the response that an earlier outcome calls for, byte for byte."""
+    response = HttpResponse(outcome.body or b"", status=outcome.status)
+    del response["Content-Type"]
+    for name, value in outcome.headers:
+        response[name] = value
+    response[settings.REPLAYED_HEADER] = "true"
+    return response
+
+
+def tell_expiry(response: HttpResponseBase, expires_at: datetime | None) -> None:
+    """Say until when the outcome is replayed (``Idempotency-Expires``, an IMF-fixdate)."""
+    if expires_at is not None:
+        response["Idempotency-Expires"] = http_date(expires_at.timestamp())

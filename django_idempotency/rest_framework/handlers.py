@@ -1,0 +1,114 @@
+"""A view's handler, run inside the transaction of the engine or, without a key, as ATOMIC_REQUESTS asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from django.http.response import HttpResponseBase
+from rest_framework.request import Request
+
+from django_idempotency.core.execution import Attempt, Execution, Raised
+from django_idempotency.core.policies import Policy
+from django_idempotency.core.records import Claim, Operation
+from django_idempotency.http import exchange
+from django_idempotency.http.responses import capture
+from django_idempotency.http.transactions import atomic_requests
+from django_idempotency.stores import get_store
+
+if TYPE_CHECKING:
+    from django_idempotency.rest_framework.mixins import IdempotencyMixin
+
+Handler = Callable[..., HttpResponseBase]
+
+
+class Finished(BaseException):
+    """Leaves DRF's dispatch with a response that is rendered already, or with an error that DRF does not handle."""
+
+    def __init__(self, response: HttpResponseBase | None = None, *, error: Exception | None = None) -> None:
+        super().__init__()
+        self.response = response
+        self.error = error
+
+
+class HandlerRun:
+    """The run of a handler: handled, rendered and captured before the commit."""
+
+    def __init__(self, view: IdempotencyMixin, handler: Handler, policy: Policy, request: Request) -> None:
+        self._view = view
+        self._handler = handler
+        self._policy = policy
+        self._request = request
+        self._unhandled: Exception | None = None
+        self._owned = get_store(policy.store).alias
+
+    def perform(self, operation: Operation) -> Execution[HttpResponseBase]:
+        """Execute the operation or find its outcome. Raises IdempotencyError, Finished."""
+        try:
+            return exchange.perform(self._request._request, operation, self._policy, self._run)
+        except Exception as error:
+            if error is self._unhandled:
+                raise Finished(error=error) from error
+            raise
+
+    def _run(self, claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
+        self._view.owns_transaction = True
+        try:
+            with atomic_requests(self._request._request, owned=self._owned) as roll_back_others:
+                attempt = self._attempt()
+                if not isinstance(attempt, Attempt) or not attempt.outcome:
+                    roll_back_others()
+                return attempt
+        finally:
+            self._view.owns_transaction = False
+
+    def _attempt(self) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
+        try:
+            if not self._policy.throttle_replays:
+                self._view.check_throttles(self._request)
+            response = self._handler()
+        except Exception as error:
+            response = self._handle(error)
+            return Raised(lambda: self._finish(response, raised=True))
+        return self._finish(response, raised=False)
+
+    def _handle(self, error: Exception) -> HttpResponseBase:
+        try:
+            return self._view.handle_exception(error)
+        except Exception as unhandled:
+            self._unhandled = unhandled
+            raise
+
+    def _finish(self, response: HttpResponseBase, *, raised: bool) -> Attempt[HttpResponseBase]:
+        """Render as DRF would, only sooner, and keep what the policy keeps."""
+        request = self._request
+        response = self._view.finalize_response(request, response, *self._view.args, **self._view.kwargs)
+        if callable(render := getattr(response, "render", None)):
+            response = render()
+        kept = self._policy.keeps(response.status_code, raised=raised)
+        return Attempt(answer=response, outcome=capture(response, self._policy) if kept else None)
+
+
+def run_unprotected(
+    view: IdempotencyMixin, handler: Handler, request: Request, status: str = ""
+) -> HttpResponseBase:
+    """Run a handler without a key, in the transaction that ATOMIC_REQUESTS asks for; ``status`` says why to the client."""
+    view.owns_transaction = True
+    try:
+        with atomic_requests(request._request):
+            try:
+                response = handler()
+            except Exception as error:
+                response = _handled(view, error)
+    finally:
+        view.owns_transaction = False
+    if status:
+        response["Idempotency-Status"] = status
+    return response
+
+
+def _handled(view: IdempotencyMixin, error: Exception) -> HttpResponseBase:
+    try:
+        return view.handle_exception(error)
+    except Exception as unhandled:
+        raise Finished(error=unhandled) from unhandled

@@ -1,0 +1,160 @@
+"""The view mixin."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from django_idempotency.conf import settings
+from django_idempotency.core.policies import Policy
+from django_idempotency.core.records import Operation
+from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope
+from django_idempotency.http import exchange
+from django_idempotency.http.bodies import buffer_body
+from django_idempotency.http.operations import build_operation, has_key, read_key, user_scope
+from django_idempotency.http.problems import UNENROLLED, problem_response
+from django_idempotency.http.transactions import own_transactions, shielded
+from django_idempotency.rest_framework.handlers import Finished, Handler, HandlerRun, run_unprotected
+
+if TYPE_CHECKING:
+    _Base = APIView
+else:
+    _Base = object
+
+
+class IdempotencyMixin(_Base):
+    """Makes the writes of an APIView, generic view or viewset idempotent; stands before the view class.
+
+    Authentication, permissions and throttles come first. Then a request with a known key is answered from its record,
+    and one with a new key runs in a transaction together with the record of its outcome.
+    """
+
+    idempotency: ClassVar[Policy | None] = Policy()
+    owns_transaction = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if issubclass(cls, APIView) and cls.mro().index(IdempotencyMixin) > cls.mro().index(APIView):
+            raise TypeError(f"{cls.__qualname__}: IdempotencyMixin must stand before the view class.")
+
+    @classmethod
+    def as_view(cls, *args: Any, **initkwargs: Any) -> Any:
+        """Return the view, whose transaction is the engine's rather than that of ATOMIC_REQUESTS."""
+        view = super().as_view(*args, **initkwargs)
+        own_transactions(view)
+        return view
+
+    def get_idempotency_policy(self) -> Policy | None:
+        """Return the policy of the request at hand (``self.request``, ``self.action``); None enrols nothing."""
+        return self.idempotency
+
+    def get_idempotency_scope(self, request: Request) -> str | tuple[str, ...]:
+        """Return who asks, as the server knows it: tenant and principal. Raises MissingScope for nobody in particular."""
+        policy = self.get_idempotency_policy()
+        return policy.scope(request) if policy and policy.scope else user_scope(request.user)
+
+    def check_replay_permissions(self, request: Request) -> None:
+        """Refuse a replay to a user who may no longer see the object: a detail route looks its object up again.
+
+        A deleted object does not stand in the way of replaying its deletion.
+        """
+        if isinstance(self, GenericAPIView) and (self.lookup_url_kwarg or self.lookup_field) in self.kwargs:
+            try:
+                self.get_object()
+            except Http404:
+                if request.method != "DELETE":
+                    raise
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Handle the request; what ends inside the engine has passed DRF's own handling already."""
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except Finished as finished:
+            end = finished
+        if end.error is not None:
+            raise end.error
+        assert end.response is not None
+        self.response = end.response
+        return end.response
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Check the request, then put the engine around its handler."""
+        method = (request.method or "").lower()
+        handler = getattr(self, method, None)
+        enrolled = handler is not None and not exchange.is_running(request._request)
+        if enrolled and has_key(request._request):
+            buffer_body(request._request)  # before an authenticator or a throttle reads the stream
+        super().initial(request, *args, **kwargs)
+        if enrolled:
+            setattr(self, method, partial(self._handle, handler, self.get_idempotency_policy()))
+
+    def check_throttles(self, request: Request) -> None:
+        """Check throttles; only before a fresh run where the policy says that replays do not count."""
+        if not self._defers_throttles(request):
+            super().check_throttles(request)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        """Handle an exception; outside the engine's transaction there is nothing of ours for DRF to roll back."""
+        if self.owns_transaction:
+            return super().handle_exception(exc)
+        with shielded():
+            return super().handle_exception(exc)
+
+    def _defers_throttles(self, request: Request) -> bool:
+        policy = self.get_idempotency_policy()
+        if policy is None or policy.throttle_replays or self.owns_transaction:
+            return False
+        return request.method in policy.methods and has_key(request._request)
+
+    def _handle(
+        self, handler: Handler, policy: Policy | None, request: Request, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        bound = partial(handler, request, *args, **kwargs)
+        if policy is None or request.method not in policy.methods:
+            return self._handle_unenrolled(bound, request)
+        try:
+            key = read_key(request._request, policy)
+            if key is None:
+                if policy.required:
+                    raise MissingKey
+                return run_unprotected(self, bound, request, "unprotected")
+            return self._perform(bound, policy, self._operation(policy, key, request, kwargs), request)
+        except MissingScope:
+            self.permission_denied(request)
+        except IdempotencyError as error:
+            return exchange.refuse(request._request, error, policy)
+
+    def _handle_unenrolled(self, handler: Handler, request: Request) -> HttpResponseBase:
+        if not has_key(request._request):
+            return run_unprotected(self, handler, request)
+        if settings.UNENROLLED == "refuse" and request.method not in ("GET", "HEAD", "OPTIONS"):
+            return problem_response(request._request, UNENROLLED)
+        return run_unprotected(self, handler, request, "ignored")
+
+    def _operation(self, policy: Policy, key: str, request: Request, kwargs: dict[str, Any]) -> Operation:
+        return build_operation(
+            request._request,
+            policy,
+            key=key,
+            scope=self.get_idempotency_scope(request),
+            form=request,
+            route_arguments=kwargs,
+            version=str(request.version or ""),
+        )
+
+    def _perform(
+        self, handler: Handler, policy: Policy, operation: Operation, request: Request
+    ) -> HttpResponseBase:
+        execution = HandlerRun(self, handler, policy, request).perform(operation)
+        response = exchange.answer(execution, policy)
+        if execution.replayed is None:
+            raise Finished(response)
+        self.check_replay_permissions(request)
+        return response

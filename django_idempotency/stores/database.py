@@ -1,0 +1,172 @@
+"""The model-backed store: records are rows beside the effects and commit with them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_idempotency.core.outcomes import Outcome
+from django_idempotency.core.records import Claim, Operation, Record
+from django_idempotency.exceptions import OperationInProgress, StoreUnavailable, TransactionConflict
+from django_idempotency.stores import models
+from django_idempotency.stores.base import Store
+from django_idempotency.stores.postgresql import PostgreSQL
+from django_idempotency.stores.sqlite import SQLite
+
+_DIALECTS: dict[str, type[PostgreSQL | SQLite]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
+_CONFLICTS = frozenset({"40001", "40P01"})
+
+
+class DatabaseStore(Store):
+    """Keeps records in the table ``idempotency_record``.
+
+    ``using`` is the database alias, by default the one that the routers give for writing records. It must be the alias of
+    the views' own rows: only then do effect and outcome commit together. Reads go to it too, never to a replica.
+    """
+
+    def __init__(self, *, using: str | None = None) -> None:
+        self._using = using
+        self._dialects: dict[str, PostgreSQL | SQLite] = {}
+
+    @property
+    def alias(self) -> str:
+        """The database alias of the records."""
+        return self._using or router.db_for_write(models.Record)
+
+    def recall(self, operation: Operation) -> Record | None:
+        """Return a live record where reading it outside a transaction spares a wait (SQLite)."""
+        connection = connections[self.alias]
+        with _outages():
+            return self._dialect(connection).recall(connection, operation)
+
+    def transaction(self) -> DatabaseTransaction:
+        """Open ``atomic()`` on the alias, a savepoint where one is open already."""
+        return DatabaseTransaction(self.alias)
+
+    def claim(self, operation: Operation) -> Claim | Record:
+        """Win the right to run, or return the live record. Raises OperationInProgress, StoreUnavailable."""
+        connection = connections[self.alias]
+        with _outages():
+            return self._dialect(connection).claim(connection, operation)
+
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
+        """Keep the outcome in the open transaction. Raises ClaimLost, StoreUnavailable."""
+        connection = connections[self.alias]
+        with _outages():
+            return self._dialect(connection).complete(connection, claim, outcome, ttl)
+
+    def rest(self) -> None:
+        """Return a pooled connection to its pool, so that waiting threads cannot starve the one they wait for."""
+        connection = connections[self.alias]
+        if connection.settings_dict.get("OPTIONS", {}).get("pool") and not connection.in_atomic_block:
+            connection.close()
+
+    def count_expired(self) -> int:
+        """Return how many records a purge would delete."""
+        connection = connections[self.alias]
+        return self._dialect(connection).count_expired(connection)
+
+    def purge(self, *, batch_size: int) -> Iterator[int]:
+        """Delete expired records in batches, each in a transaction of its own."""
+        connection = connections[self.alias]
+        return self._dialect(connection).purge(connection, batch_size)
+
+    def check(self) -> list[checks.CheckMessage]:
+        """Check the database alias of this store."""
+        return list(self._check())
+
+    def _check(self) -> Iterator[checks.CheckMessage]:
+        if self.alias not in connections.settings:
+            yield checks.Error(f"The store's database alias {self.alias!r} is not in DATABASES.", id="idempotency.E010")
+            return
+        connection = connections[self.alias]
+        if connection.vendor not in _DIALECTS:
+            yield checks.Error(
+                f"The model-backed store does not support {connection.display_name}.",
+                hint=f"Supported: {', '.join(sorted(_DIALECTS))}.",
+                id="idempotency.E011",
+            )
+        if not router.allow_migrate_model(self.alias, models.Record):
+            yield checks.Error(
+                f"The routers do not let records be written to {self.alias!r}.",
+                hint="A replica cannot keep records: name the primary in the store's OPTIONS, or leave 'using' out.",
+                id="idempotency.E012",
+            )
+        elif self.alias != router.db_for_write(models.Record):
+            yield checks.Warning(
+                f"The routers write records to {router.db_for_write(models.Record)!r}, the store to {self.alias!r}.",
+                id="idempotency.W012",
+            )
+        options = connection.settings_dict.get("OPTIONS", {})
+        if connection.vendor == "sqlite" and options.get("transaction_mode", "").upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+            yield checks.Warning(
+                f"The SQLite database {self.alias!r} does not start its transactions with a write lock.",
+                hint="Set OPTIONS['transaction_mode'] to 'IMMEDIATE', or a transaction that reads first can fail at once "
+                "with 'database is locked' instead of waiting.",
+                id="idempotency.W013",
+            )
+
+    def _dialect(self, connection: BaseDatabaseWrapper) -> PostgreSQL | SQLite:
+        dialect = self._dialects.get(connection.alias)
+        if dialect is None:
+            if connection.vendor not in _DIALECTS:
+                raise ImproperlyConfigured(f"The model-backed store does not support {connection.display_name}.")
+            dialect = self._dialects[connection.alias] = _DIALECTS[connection.vendor](connection)
+        return dialect
+
+
+class DatabaseTransaction:
+    """``atomic()`` that tells an outage of the store from an error of the effects."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._atomic = transaction.atomic(using=alias)
+
+    def __enter__(self) -> DatabaseTransaction:
+        with _outages():
+            self._atomic.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            with _outages():
+                self._atomic.__exit__(None, None, None)
+            return
+        self._atomic.__exit__(exc_type, exc, traceback)
+        if isinstance(exc, DatabaseError) and _sqlstate(exc) in _CONFLICTS:
+            raise TransactionConflict from exc
+
+    def rollback(self) -> None:
+        """Undo everything when the block ends."""
+        transaction.set_rollback(True, using=self._alias)
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    """Translate what the database says of itself; an IntegrityError at COMMIT, say, stays what it is."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        if _sqlstate(error) in _CONFLICTS:
+            raise TransactionConflict from error
+        if getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise OperationInProgress("Another write holds the database.") from error
+        raise StoreUnavailable from error
+
+
+def _sqlstate(error: BaseException) -> Any:
+    return getattr(error.__cause__, "sqlstate", None)

@@ -1,0 +1,52 @@
+"""The table of the model-backed store."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Record(models.Model):
+    """What is known of one operation: who asked for what, and what came of it."""
+
+    class Status(models.TextChoices):
+        """Where the operation stands. Operations under a transaction claim appear only once they are completed."""
+
+        IN_PROGRESS = "in_progress", _("in progress")
+        COMPLETED = "completed", _("completed")
+        UNKNOWN = "unknown", _("unknown")
+
+    digest = models.BinaryField(_("digest"), max_length=32)
+    scope = models.TextField(_("scope"), help_text=_("Tenant and principal, as resolved by the server."))
+    operation = models.TextField(_("operation"), help_text=_("Method and route."))
+    key = models.CharField(_("key"), max_length=255, blank=True)
+    fingerprint = models.BinaryField(_("fingerprint"), max_length=32)
+    fingerprint_version = models.PositiveSmallIntegerField(_("fingerprint version"))
+    fingerprint_secret = models.CharField(_("fingerprint secret id"), max_length=16)
+    status = models.CharField(_("status"), max_length=16, choices=Status)
+    attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    owner = models.UUIDField(_("owner token"), null=True)
+    lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
+    response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
+    response_headers = models.JSONField(_("response headers"), default=list)
+    response_body = models.BinaryField(_("response body"), null=True)
+    outcome_hash = models.BinaryField(_("outcome hash"), max_length=32, null=True)
+    created_at = models.DateTimeField(_("created"))
+    completed_at = models.DateTimeField(_("completed"), null=True)
+    expires_at = models.DateTimeField(_("expires"))
+    duration = models.FloatField(_("duration"), null=True, help_text=_("Seconds."))
+
+    class Meta:
+        verbose_name = _("record")
+        verbose_name_plural = _("records")
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["digest"], name="idempotency_record_digest"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["expires_at"], name="idempotency_record_expires"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation} {bytes(self.digest[:4]).hex()}"

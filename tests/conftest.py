@@ -1,0 +1,28 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+
+from tests.callers import Caller
+
+
+@pytest.fixture(autouse=True)
+def _vendor(request: pytest.FixtureRequest) -> None:
+    """Skip, loudly, what is about the other database."""
+    for vendor in ("postgresql", "sqlite"):
+        if request.node.get_closest_marker(vendor) and connection.vendor != vendor:
+            pytest.skip(f"about {vendor}; this run is on {connection.vendor}")
+
+
+@pytest.fixture
+def alice(transactional_db: None) -> Caller:
+    """A user whose requests really commit."""
+    return Caller("alice")
+
+
+@pytest.fixture
+def bob(transactional_db: None) -> Caller:
+    """Another user."""
+    return Caller("bob")

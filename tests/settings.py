@@ -1,0 +1,62 @@
+"""Settings of the tests: PostgreSQL, or what DATABASE_URL names (``sqlite`` stands for a file of its own)."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import dj_database_url
+
+from demo_project.servers import postgresql_url
+
+if os.environ.get("DATABASE_URL") == "sqlite":
+    # Threads and processes of the tests open it too, so it cannot be in memory. Processes started by a test inherit the name.
+    os.environ["DATABASE_URL"] = f"sqlite:///{Path(tempfile.mkdtemp(prefix='django-idempotency-sqlite-'), 'tests.sqlite3')}"
+DATABASE_URL = os.environ.setdefault("DATABASE_URL", postgresql_url())
+
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
+if DATABASE_URL.startswith("sqlite:"):
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    DATABASES["default"]["TEST"] = {"NAME": DATABASE_URL.removeprefix("sqlite:///") + ".test"}
+
+SECRET_KEY = "a secret of the tests"
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+ROOT_URLCONF = "tests.urls"
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "rest_framework",
+    "rest_framework.authtoken",
+    "django_idempotency",
+    "tests",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STATIC_URL = "static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
