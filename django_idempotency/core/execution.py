@@ -55,7 +55,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt(Generic[T]):
-    """How one run ended: what the caller gets, and the outcome to keep. Without an outcome everything is rolled back."""
+    """How one run ended: what the caller gets, and what to keep. Without an outcome everything is rolled back."""
 
     answer: T
     outcome: Outcome | None = None
@@ -63,7 +63,7 @@ class Attempt(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Raised(Generic[T]):
-    """A run whose effects are to be rolled back; ``finish`` then tells the answer and the outcome to keep in spite of that."""
+    """A run whose effects are rolled back first; ``finish`` then tells the answer and what to keep all the same."""
 
     finish: Callable[[], Attempt[T]]
 
@@ -175,9 +175,7 @@ def _claim_and_run(
             time.sleep(_SHORTEST_PAUSE)
 
 
-def _attempt(
-    store: Store, operation: Operation, run: Run[T], ttl: timedelta
-) -> Execution[T]:
+def _attempt(store: Store, operation: Operation, run: Run[T], ttl: timedelta) -> Execution[T]:
     with store.transaction() as transaction:
         found = store.claim(operation)
         if isinstance(found, Record):
@@ -193,9 +191,7 @@ def _attempt(
     return Execution(answer=attempt.answer)
 
 
-def _keep_after_rollback(
-    store: Store, claim: Claim, answer: T, outcome: Outcome, ttl: timedelta
-) -> Execution[T]:
+def _keep_after_rollback(store: Store, claim: Claim, answer: T, outcome: Outcome, ttl: timedelta) -> Execution[T]:
     """Record an answer whose effects are gone; where a rival has got in between, its outcome is the answer."""
     with store.transaction():
         found = store.claim(claim.operation)

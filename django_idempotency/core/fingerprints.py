@@ -1,7 +1,7 @@
 """Fingerprints: is this the same request as before?
 
-A request is reduced to a SHA-256 over its canonical parts, which stays in memory; what is stored is an HMAC of it, since
-a bare hash would let a reader of the database test guesses of low-entropy secrets offline.
+A request is reduced to a SHA-256 over its canonical parts, which stays in memory; what is stored is an HMAC of it,
+since a bare hash would let a reader of the database test guesses of low-entropy secrets offline.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def hash_chunks(chunks: Iterable[bytes]) -> bytes:
 def canonical_json(body: bytes, selected: FieldFilter | None = None) -> bytes:
     """Return bytes that are equal for equal JSON values.
 
-    Member order, white space and the spelling of numbers do not matter; numbers are compared exactly (RFC 8785 would round
-    them to doubles), strings are not normalised. ``selected`` filters the members of the outermost object.
+    Member order, white space and the spelling of numbers do not matter; numbers are compared exactly (RFC 8785 would
+    round them to doubles), strings are not normalised. ``selected`` filters the members of the outermost object.
     Raises ValueError for what has no single meaning: duplicate members, NaN, broken UTF-8, nesting beyond the parser.
     """
     try:
@@ -104,7 +104,7 @@ def canonical_json(body: bytes, selected: FieldFilter | None = None) -> bytes:
         )
         if selected and isinstance(value, tuple):
             value = tuple(member for member in value if selected(member[0]))
-        # An object is a tuple, an array a list, a number a Decimal: ascii() is injective here and the same on every Python.
+        # Objects are tuples, arrays lists, numbers Decimals: ascii() is injective here, and alike on every Python.
         return ascii(value).encode()
     except (RecursionError, ArithmeticError) as error:
         raise ValueError("not canonical") from error
@@ -128,9 +128,7 @@ def canonical_pairs(pairs: Iterable[tuple[str, bytes]], selected: FieldFilter | 
     """Return bytes that are equal for the same named values; order matters only among values of one name."""
     kept = [(name, value) for name, value in pairs if not selected or selected(name)]
     ordered = sorted(kept, key=lambda pair: pair[0])
-    return length_prefixed(
-        part for name, value in ordered for part in (name.encode("utf-8", "surrogatepass"), value)
-    )
+    return length_prefixed(part for name, value in ordered for part in (name.encode("utf-8", "surrogatepass"), value))
 
 
 def canonical_form(encoded: str, selected: FieldFilter | None = None) -> bytes:

@@ -79,9 +79,9 @@ def length_prefixed(parts: Iterable[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdempotencyKey:
-    """The client's value within its scope: who asks (tenant, principal; resolved by the server) and for what operation.
+    """The client's value within its scope: who asks (tenant, principal; resolved by the server) and for what.
 
-    ``digest`` is the SHA-256 look-up value. It is unkeyed on purpose: rotating a secret must not make a live key unknown.
+    ``digest`` is the SHA-256 look-up value, unkeyed on purpose: rotating a secret must not make a live key unknown.
     """
 
     value: str

@@ -10,7 +10,7 @@ from django_idempotency.core.keys import length_prefixed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a replay repeats. ``body`` is None where it could not be kept: the operation is done, but must not be run again."""
+    """What a replay repeats. ``body`` is None where it was not kept: the operation is done and must not run again."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()

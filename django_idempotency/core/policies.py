@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -34,8 +34,8 @@ class Policy:
     methods: HTTP methods that are enrolled.
     key_format: ``uuid_or_ulid``, ``uuid``, ``ulid``, ``any`` or a callable that judges a key.
     ttl: how long an outcome is replayed.
-    keep: which answers are kept: only ``success`` (2xx, 3xx); also a 4xx that was ``returned``; also one that was ``raised``,
-        recorded after its effects were rolled back. What is not kept is rolled back and may be tried again.
+    keep: which answers are kept: only ``success`` (2xx, 3xx); also a 4xx that was ``returned``; also one that was
+        ``raised``, recorded after its effects were rolled back. What is not kept is rolled back and may be tried again.
     headers: names of further response headers to keep, beside the standard ones that describe the outcome.
     body: ``none`` keeps status and headers of a response with secrets, not its body.
     max_body: bytes; a longer response leaves a tombstone that is never run again and never replayed.
@@ -49,19 +49,19 @@ class Policy:
     """
 
     required: bool = False
-    methods: Iterable[str] = ("POST", "PATCH")
+    methods: Collection[str] = ("POST", "PATCH")
     key_format: KeyFormat | None = None
     ttl: timedelta | None = None
     keep: Keep = "returned"
-    headers: Iterable[str] = ()
+    headers: Collection[str] = ()
     body: BodyProtection = "full"
     max_body: int | None = None
     wait: timedelta = timedelta(0)
     retry_after: int = 1
     conflict_retries: int = 0
     scope: Callable[[Any], Scope] | None = None
-    fingerprint_fields: Iterable[str] | None = None
-    fingerprint_exclude: Iterable[str] = ()
+    fingerprint_fields: Collection[str] | None = None
+    fingerprint_exclude: Collection[str] = ()
     throttle_replays: bool = True
     store: str = "default"
 

@@ -26,10 +26,10 @@ class FormRequest(Protocol):
     """Anything with the parsed form of a request: Django's HttpRequest, DRF's Request."""
 
     @property
-    def POST(self) -> Any: ...
+    def POST(self) -> Any: ...  # noqa: D102, N802
 
     @property
-    def FILES(self) -> Any: ...
+    def FILES(self) -> Any: ...  # noqa: D102, N802
 
 
 def buffer_body(request: HttpRequest) -> bool:
@@ -44,12 +44,11 @@ def buffer_body(request: HttpRequest) -> bool:
     return True
 
 
-def canonical_body(
-    request: HttpRequest, form: FormRequest, selected: FieldFilter | None
-) -> tuple[str, str, bytes]:
+def canonical_body(request: HttpRequest, form: FormRequest, selected: FieldFilter | None) -> tuple[str, str, bytes]:
     """Return the media type, the kind of canonicalisation and the canonical body or its SHA-256.
 
-    What has no canonical form (another media type, JSON with duplicate members, a body beyond the buffer) counts byte by byte.
+    What has no canonical form (another media type, JSON with duplicate members, a body beyond the buffer) counts byte
+    by byte.
     """
     media_type = (request.content_type or "").lower()
     buffered = buffer_body(request)
@@ -91,7 +90,7 @@ def _hash_stream(request: HttpRequest) -> bytes:
 
     digest = hash_chunks(chunks())
     spool.seek(0)
-    request._stream = spool  # type: ignore[attr-defined]
+    request._stream = spool  # type: ignore[assignment]
     request._read_started = False  # type: ignore[attr-defined]
     return digest
 

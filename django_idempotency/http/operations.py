@@ -56,7 +56,7 @@ def _meta_name(header: str) -> str:
 
 
 def user_scope(user: Any) -> tuple[str, ...]:
-    """Return the scope of an authenticated user: its model and primary key, whatever its token. Raises MissingScope."""
+    """Return the scope of an authenticated user: model and primary key, whatever its token. Raises MissingScope."""
     if not getattr(user, "is_authenticated", False) or user.pk is None:
         raise MissingScope
     kind = user._meta.label_lower if hasattr(user, "_meta") else type(user).__qualname__
@@ -81,7 +81,7 @@ def build_operation(
     route_arguments: Mapping[str, Any],
     version: str = "",
 ) -> Operation:
-    """Make the operation of a request. ``form`` gives POST and FILES of a multipart body, as the view would parse it."""
+    """Make the operation of a request. ``form`` gives POST and FILES of a multipart body as the view parses it."""
     arguments = sorted((name, str(value)) for name, value in route_arguments.items())
     parts: list[str | bytes] = [
         request.method or "",

@@ -87,9 +87,7 @@ def every_problem() -> Iterator[Problem]:
     yield UNENROLLED
 
 
-def problem_response(
-    request: HttpRequest, problem: Problem, *, detail: str = "", retry_after: int = 1
-) -> HttpResponse:
+def problem_response(request: HttpRequest, problem: Problem, *, detail: str = "", retry_after: int = 1) -> HttpResponse:
     """Make the response: ``application/problem+json``, which names neither the key nor anything stored."""
     url = _documentation(problem)
     link = request.build_absolute_uri(url) if url else None

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 
 class EveryAlias(set[str]):
-    """The aliases that a view exempts from ATOMIC_REQUESTS: to Django all of them, to us those that its author named."""
+    """The aliases that a view exempts from ATOMIC_REQUESTS: to Django all of them, to us those its author named."""
 
     def __contains__(self, alias: object) -> bool:
         return True
@@ -42,7 +42,11 @@ def shielded() -> Iterator[None]:
     """Keep DRF's ``set_rollback()`` away from a transaction around the whole request, such as that of a TestCase."""
     with ExitStack() as stack:
         for connection in connections.all(initialized_only=True):
-            if connection.settings_dict["ATOMIC_REQUESTS"] and connection.in_atomic_block and not connection.needs_rollback:
+            if (
+                connection.settings_dict["ATOMIC_REQUESTS"]
+                and connection.in_atomic_block
+                and not connection.needs_rollback
+            ):
                 stack.enter_context(transaction.atomic(using=connection.alias))
         yield
 

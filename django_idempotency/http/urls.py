@@ -1,4 +1,7 @@
-"""``path("idempotency/", include("django_idempotency.http.urls"))`` makes every problem type an address that explains it."""
+"""Include these and every problem type is an address that explains it.
+
+``path("idempotency/", include("django_idempotency.http.urls"))``
+"""
 
 from django.urls import path
 

@@ -21,7 +21,7 @@ def idempotent(policy: Policy | None = None, /, **options: Any) -> Callable[[Vie
         view_class = getattr(view, "cls", None)
         if view_class is None or not issubclass(view_class, APIView):
             raise TypeError("@idempotent must stand above @api_view.")
-        enrolled = type(view_class.__name__, (IdempotencyMixin, view_class), {"idempotency": chosen})
+        enrolled: Any = type(view_class.__name__, (IdempotencyMixin, view_class), {"idempotency": chosen})
         wrapped: View = enrolled.as_view()
         wrapped.__name__, wrapped.__doc__ = view.__name__, view.__doc__
         wrapped.__module__ = view.__module__

@@ -67,7 +67,7 @@ class HandlerRun:
             if not self._policy.throttle_replays:
                 self._view.check_throttles(self._request)
             response = self._handler()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - DRF judges it
             response = self._handle(error)
             return Raised(lambda: self._finish(response, raised=True))
         return self._finish(response, raised=False)
@@ -82,23 +82,22 @@ class HandlerRun:
     def _finish(self, response: HttpResponseBase, *, raised: bool) -> Attempt[HttpResponseBase]:
         """Render as DRF would, only sooner, and keep what the policy keeps."""
         request = self._request
-        response = self._view.finalize_response(request, response, *self._view.args, **self._view.kwargs)
+        view = self._view
+        response = view.finalize_response(request, response, *view.args, **view.kwargs)  # type: ignore[arg-type]
         if callable(render := getattr(response, "render", None)):
             response = render()
         kept = self._policy.keeps(response.status_code, raised=raised)
         return Attempt(answer=response, outcome=capture(response, self._policy) if kept else None)
 
 
-def run_unprotected(
-    view: IdempotencyMixin, handler: Handler, request: Request, status: str = ""
-) -> HttpResponseBase:
-    """Run a handler without a key, in the transaction that ATOMIC_REQUESTS asks for; ``status`` says why to the client."""
+def run_unprotected(view: IdempotencyMixin, handler: Handler, request: Request, status: str = "") -> HttpResponseBase:
+    """Run a handler without a key, as ATOMIC_REQUESTS asks for; ``status`` tells the client why."""
     view.owns_transaction = True
     try:
         with atomic_requests(request._request):
             try:
                 response = handler()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - DRF judges it
                 response = _handled(view, error)
     finally:
         view.owns_transaction = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,7 +57,7 @@ class IdempotencyMixin(_Base):
         return self.idempotency
 
     def get_idempotency_scope(self, request: Request) -> str | tuple[str, ...]:
-        """Return who asks, as the server knows it: tenant and principal. Raises MissingScope for nobody in particular."""
+        """Return who asks, as the server knows it: tenant and principal. Raises MissingScope for nobody."""
         policy = self.get_idempotency_policy()
         return policy.scope(request) if policy and policy.scope else user_scope(request.user)
 
@@ -81,18 +82,18 @@ class IdempotencyMixin(_Base):
         if end.error is not None:
             raise end.error
         assert end.response is not None
-        self.response = end.response
+        self.response = end.response  # type: ignore[assignment]
         return end.response
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the request, then put the engine around its handler."""
         method = (request.method or "").lower()
-        handler = getattr(self, method, None)
+        handler: Handler | None = getattr(self, method, None)
         enrolled = handler is not None and not exchange.is_running(request._request)
         if enrolled and has_key(request._request):
             buffer_body(request._request)  # before an authenticator or a throttle reads the stream
         super().initial(request, *args, **kwargs)
-        if enrolled:
+        if enrolled and handler is not None:
             setattr(self, method, partial(self._handle, handler, self.get_idempotency_policy()))
 
     def check_throttles(self, request: Request) -> None:
@@ -114,7 +115,7 @@ class IdempotencyMixin(_Base):
         return request.method in policy.methods and has_key(request._request)
 
     def _handle(
-        self, handler: Handler, policy: Policy | None, request: Request, *args: Any, **kwargs: Any
+        self, handler: Callable[..., Any], policy: Policy | None, request: Request, *args: Any, **kwargs: Any
     ) -> HttpResponseBase:
         bound = partial(handler, request, *args, **kwargs)
         if policy is None or request.method not in policy.methods:
@@ -149,9 +150,7 @@ class IdempotencyMixin(_Base):
             version=str(request.version or ""),
         )
 
-    def _perform(
-        self, handler: Handler, policy: Policy, operation: Operation, request: Request
-    ) -> HttpResponseBase:
+    def _perform(self, handler: Handler, policy: Policy, operation: Operation, request: Request) -> HttpResponseBase:
         execution = HandlerRun(self, handler, policy, request).perform(operation)
         response = exchange.answer(execution, policy)
         if execution.replayed is None:

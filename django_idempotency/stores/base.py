@@ -33,8 +33,8 @@ class Store(ABC):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Open the transaction of one attempt: its effects and outcome commit together.
 
-        Raises StoreUnavailable where it cannot be opened or committed, TransactionConflict for a serialization failure or a
-        deadlock, OperationInProgress where the database lets one writer in at a time and another one stays too long.
+        Raises StoreUnavailable where it cannot be opened or committed, TransactionConflict for a serialization failure
+        or a deadlock, OperationInProgress where the database lets in one writer at a time and another stays too long.
         """
 
     @abstractmethod
@@ -43,9 +43,9 @@ class Store(ABC):
 
     @abstractmethod
     def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
-        """Keep the outcome within the open transaction; return when it expires. Raises ClaimLost if a rival completed."""
+        """Keep the outcome within the open transaction; return its expiry. Raises ClaimLost if a rival completed."""
 
-    def rest(self) -> None:
+    def rest(self) -> None:  # noqa: B027 - most stores hold nothing
         """Give back what a waiting thread would hold for nothing, such as a pooled connection."""
 
     @abstractmethod

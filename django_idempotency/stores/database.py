@@ -29,8 +29,8 @@ _CONFLICTS = frozenset({"40001", "40P01"})
 class DatabaseStore(Store):
     """Keeps records in the table ``idempotency_record``.
 
-    ``using`` is the database alias, by default the one that the routers give for writing records. It must be the alias of
-    the views' own rows: only then do effect and outcome commit together. Reads go to it too, never to a replica.
+    ``using`` is the database alias, by default the one that the routers give for writing records. It must be the alias
+    of the views' own rows: only then do effect and outcome commit together. Reads go to it too, never to a replica.
     """
 
     def __init__(self, *, using: str | None = None) -> None:
@@ -107,7 +107,10 @@ class DatabaseStore(Store):
                 id="idempotency.W012",
             )
         options = connection.settings_dict.get("OPTIONS", {})
-        if connection.vendor == "sqlite" and options.get("transaction_mode", "").upper() not in ("IMMEDIATE", "EXCLUSIVE"):
+        if connection.vendor == "sqlite" and options.get("transaction_mode", "").upper() not in (
+            "IMMEDIATE",
+            "EXCLUSIVE",
+        ):
             yield checks.Warning(
                 f"The SQLite database {self.alias!r} does not start its transactions with a write lock.",
                 hint="Set OPTIONS['transaction_mode'] to 'IMMEDIATE', or a transaction that reads first can fail at once "

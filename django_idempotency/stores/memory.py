@@ -28,7 +28,7 @@ class MemoryTransaction:
 
 
 class MemoryStore(Store):
-    """Keeps records in a dict. Effects elsewhere do not commit with it: a crash between the two leaves one without the other."""
+    """Keeps records in a dict. Effects elsewhere do not commit with it: a crash can leave one without the other."""
 
     def __init__(self) -> None:
         self._lock = Lock()

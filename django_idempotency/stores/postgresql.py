@@ -20,8 +20,8 @@ class PostgreSQL:
     """Claims by a look-up that also tries two transaction-level advisory locks.
 
     The locks only refuse early, so that a duplicate does not hang behind the open transaction of its twin; the unique
-    digest decides. The first lock stands for the key with this request, the second for the key: who gets the first but not
-    the second has met the same key with another request. Both end with the transaction, so pgbouncer may pool by it.
+    digest decides. The first lock stands for the key with this request, the second for the key: who gets the first but
+    not the second has met the same key with another request. Both end with the transaction, as pgbouncer may want it.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -61,9 +61,7 @@ class PostgreSQL:
             raise OperationInProgress(same_request=found == _SAME_IN_FLIGHT)
         return Claim(operation=operation)
 
-    def complete(
-        self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta
-    ) -> datetime:
+    def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
         """Insert the record; no row means that a rival has completed."""
         values = written_values(claim, outcome)
         with connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""The record table in raw SQL: on the hot path, composing the statements through the ORM would cost more than running them."""
+"""The record table in raw SQL: on the hot path, composing a statement through the ORM costs more than running it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ class RecordTable:
 
     def column(self, field: str) -> str:
         """Return the quoted column of a field."""
-        return self._quote(models.Record._meta.get_field(field).column)
+        column: str = models.Record._meta.get_field(field).column  # type: ignore[union-attr, assignment]
+        return self._quote(column)
 
     def columns(self, fields: Sequence[str], prefix: str = "") -> str:
         """Return a comma-separated list of quoted columns."""

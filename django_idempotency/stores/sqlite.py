@@ -19,15 +19,13 @@ from django_idempotency.stores.rows import RecordTable, aware, read_record, run,
 class SQLite:
     """Claims by a write: SQLite lets one writer in at a time, so the claim is its write lock.
 
-    The claim's first statement writes, since a transaction that has read before cannot wait for the lock. The clock is the
-    host's, the only one there is.
+    The claim's first statement writes, since a transaction that has read before cannot wait for the lock. The clock is
+    the host's, the only one there is.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         table = RecordTable(connection)
-        digest, expires_at, status, id_ = (
-            table.column(name) for name in ("digest", "expires_at", "status", "id")
-        )
+        digest, expires_at, status, id_ = (table.column(name) for name in ("digest", "expires_at", "status", "id"))
         self._select = (
             f"SELECT {table.read_columns} FROM {table.name} AS r WHERE r.{digest} = %s AND r.{expires_at} > %s"
         )
@@ -56,9 +54,7 @@ class SQLite:
             run(cursor, self._forget, (operation.key.digest, _now(connection)))
         return self.recall(connection, operation) or Claim(operation=operation)
 
-    def complete(
-        self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta
-    ) -> datetime:
+    def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
         """Insert the record; no row means that a rival has completed."""
         now = datetime.now(UTC)
         times = (now - timedelta(seconds=claim.duration), now, now + ttl)

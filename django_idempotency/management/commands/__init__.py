@@ -1,0 +1,1 @@
+"""Commands, all under the prefix ``idempotency_``."""
