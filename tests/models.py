@@ -9,5 +9,8 @@ class Payment(models.Model):
     reference = models.CharField(max_length=64, default="")
     amount = models.IntegerField()
 
+    def __str__(self) -> str:
+        return f"{self.reference} {self.amount}"
+
     class Meta:
         app_label = "tests"

@@ -9,8 +9,9 @@ import dj_database_url
 from demo_project.servers import postgresql_url
 
 if os.environ.get("DATABASE_URL") == "sqlite":
-    # Threads and processes of the tests open it too, so it cannot be in memory. Processes started by a test inherit the name.
-    os.environ["DATABASE_URL"] = f"sqlite:///{Path(tempfile.mkdtemp(prefix='django-idempotency-sqlite-'), 'tests.sqlite3')}"
+    # Threads and processes of the tests open it too, so it is a file; processes inherit its name.
+    folder = tempfile.mkdtemp(prefix="django-idempotency-sqlite-")
+    os.environ["DATABASE_URL"] = f"sqlite:///{Path(folder, 'tests.sqlite3')}"
 DATABASE_URL = os.environ.setdefault("DATABASE_URL", postgresql_url())
 
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}

@@ -103,7 +103,7 @@ def build_operation(
 
 
 def wait_of(request: HttpRequest, policy: Policy) -> timedelta:
-    """Return how long a duplicate in flight waits: what ``Prefer: wait=`` asks for, else the policy, within the bound."""
+    """Return how long a duplicate in flight waits: as ``Prefer: wait=`` or the policy says, within the bound."""
     match = _WAIT.search(request.META.get("HTTP_PREFER", ""))
     asked = timedelta(seconds=int(match[1])) if match else policy.wait
     return min(asked, settings.max_wait) if asked else asked

@@ -107,14 +107,12 @@ class DatabaseStore(Store):
                 id="idempotency.W012",
             )
         options = connection.settings_dict.get("OPTIONS", {})
-        if connection.vendor == "sqlite" and options.get("transaction_mode", "").upper() not in (
-            "IMMEDIATE",
-            "EXCLUSIVE",
-        ):
+        mode = str(options.get("transaction_mode") or "").upper()
+        if connection.vendor == "sqlite" and mode not in ("IMMEDIATE", "EXCLUSIVE"):
             yield checks.Warning(
                 f"The SQLite database {self.alias!r} does not start its transactions with a write lock.",
-                hint="Set OPTIONS['transaction_mode'] to 'IMMEDIATE', or a transaction that reads first can fail at once "
-                "with 'database is locked' instead of waiting.",
+                hint="Set OPTIONS['transaction_mode'] to 'IMMEDIATE': a transaction that reads before it writes fails "
+                "at once with 'database is locked' instead of waiting.",
                 id="idempotency.W013",
             )
 

@@ -1,0 +1,63 @@
+"""Deletes expired records."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from django_idempotency.conf import settings
+from django_idempotency.stores import get_store
+from django_idempotency.stores.base import Store
+
+
+class Command(BaseCommand):
+    """Frees space in batches that no request waits for. Whether a key is live never depends on it."""
+
+    help = "Deletes expired idempotency records in small batches. Safe to run at any time, as often as you like."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options."""
+        parser.add_argument("--store", default="default", help="Alias in IDEMPOTENCY_STORES (default: default).")
+        parser.add_argument("--batch-size", type=int, default=1000, help="Records a transaction (default: 1000).")
+        parser.add_argument("--pause", type=float, default=0.05, help="Seconds between batches (default: 0.05).")
+        parser.add_argument("--max-seconds", type=float, help="Stop after this time, between two batches.")
+        parser.add_argument("--dry-run", action="store_true", help="Only count what would be deleted.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+
+    def handle(self, *args: Any, store: str, dry_run: bool, **options: Any) -> None:
+        """Purge one store and say what was done."""
+        if store not in settings.STORES:
+            raise CommandError(f"IDEMPOTENCY_STORES has no {store!r}; it has {', '.join(sorted(settings.STORES))}.")
+        if options["batch_size"] < 1 or options["pause"] < 0 or (options["max_seconds"] or 0) < 0:
+            raise CommandError("--batch-size must be at least 1, --pause and --max-seconds not negative.")
+        if dry_run:
+            self._report(options, expired=get_store(store).count_expired(), deleted=0, complete=False)
+        else:
+            self._report(options, **self._purge(get_store(store), **options))
+
+    def _purge(
+        self, store: Store, *, batch_size: int, pause: float, max_seconds: float | None, verbosity: int, **options: Any
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        deleted = batches = 0
+        for size in store.purge(batch_size=batch_size):
+            deleted, batches = deleted + size, batches + 1
+            if verbosity > 1:
+                self.stderr.write(f"{deleted} deleted")
+            if max_seconds is not None and time.monotonic() - started >= max_seconds:
+                return {"deleted": deleted, "batches": batches, "complete": False}
+            time.sleep(pause)
+        return {"deleted": deleted, "batches": batches, "complete": True}
+
+    def _report(self, options: dict[str, Any], **facts: Any) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(facts))
+        elif "expired" in facts:
+            self.stdout.write(f"{facts['expired']} expired records would be deleted.")
+        else:
+            rest = "" if facts["complete"] else " Time is up; more may be left."
+            self.stdout.write(f"{facts['deleted']} expired records deleted in {facts['batches']} batches.{rest}")
