@@ -20,7 +20,7 @@ DAY = timedelta(days=1)
 
 
 def make_operation(content: str = "content", *, key: str = "", scope: str = "user:1") -> Operation:
-"""For the tests
+    """Return an operation; equal arguments give the same one, no key a new one."""
     return Operation(
         key=IdempotencyKey(value=key or str(uuid.uuid4()), scope=(scope,), operation="POST payment-list"),
         content_digest=content_digest([content]),
