@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django_idempotency.core.keys import length_prefixed
 
@@ -13,8 +13,8 @@ class Outcome:
     """What a replay repeats. ``body`` is None where it was not kept: the operation is done and must not run again."""
 
     status: int
-    headers: tuple[tuple[str, str], ...] = ()
-    body: bytes | None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: bytes | None = field(repr=False)
 
     @property
     def hash(self) -> bytes:

@@ -17,7 +17,7 @@ class Operation:
     """What is asked to happen once: a key, and the content digest of the request that carries it."""
 
     key: IdempotencyKey
-    content_digest: bytes
+    content_digest: bytes = field(repr=False)
     keyring: Keyring = field(repr=False)
 
     @property
