@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation, Overflow
 from functools import lru_cache
 from typing import Any
@@ -31,11 +31,15 @@ class Fingerprint:
 
     version: int
     secret_id: str
-    digest: bytes
+    digest: bytes = field(repr=False)
 
 
 class UnknownFingerprint(ValueError):
     """The fingerprint was made with a recipe or a secret that is no longer known."""
+
+
+class TooDeep(ValueError):
+    """The JSON text is nested beyond what the parser can follow, a view's parser as little as this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +96,30 @@ def canonical_json(body: bytes, selected: FieldFilter | None = None) -> bytes:
 
     Member order, white space and the spelling of numbers do not matter; numbers are compared exactly (RFC 8785 would
     round them to doubles), strings are not normalised. ``selected`` filters the members of the outermost object.
-    Raises ValueError for what has no single meaning: duplicate members, NaN, broken UTF-8, nesting beyond the parser.
+    Raises ValueError for what has no single meaning (duplicate members, NaN, broken UTF-8), TooDeep for what has none.
     """
+    value = _parse(body)
+    if selected and isinstance(value, tuple):
+        value = tuple(member for member in value if selected(member[0]))
     try:
-        value = json.loads(
+        # Objects are tuples, arrays lists, numbers Decimals: ascii() is injective here, and alike on every Python.
+        return ascii(value).encode()
+    except RecursionError as error:
+        raise ValueError("not canonical") from error
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_members,
             parse_int=_number,
             parse_float=_number,
             parse_constant=_refuse,
         )
-        if selected and isinstance(value, tuple):
-            value = tuple(member for member in value if selected(member[0]))
-        # Objects are tuples, arrays lists, numbers Decimals: ascii() is injective here, and alike on every Python.
-        return ascii(value).encode()
-    except (RecursionError, ArithmeticError) as error:
+    except RecursionError as error:
+        raise TooDeep from error
+    except ArithmeticError as error:
         raise ValueError("not canonical") from error
 
 
@@ -131,7 +144,11 @@ def canonical_pairs(pairs: Iterable[tuple[str, bytes]], selected: FieldFilter | 
     return length_prefixed(part for name, value in ordered for part in (name.encode("utf-8", "surrogatepass"), value))
 
 
-def canonical_form(encoded: str, selected: FieldFilter | None = None) -> bytes:
-    """Canonicalise ``application/x-www-form-urlencoded`` text, such as a query string."""
-    pairs = parse_qsl(encoded, keep_blank_values=True, encoding="latin-1")
-    return canonical_pairs(((name, value.encode("latin-1")) for name, value in pairs), selected)
+def canonical_form(encoded: bytes, selected: FieldFilter | None = None) -> bytes:
+    """Canonicalise ``application/x-www-form-urlencoded`` bytes, such as a query string; they need not be UTF-8.
+
+    Raises ValueError beyond 10 000 fields, which would take longer to sort out than a form is worth.
+    """
+    escape = "surrogateescape"
+    pairs = parse_qsl(encoded.decode("utf-8", escape), keep_blank_values=True, errors=escape, max_num_fields=10_000)
+    return canonical_pairs(((name, value.encode("utf-8", escape)) for name, value in pairs), selected)

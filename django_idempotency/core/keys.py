@@ -10,7 +10,7 @@ from typing import Literal
 
 from django_idempotency.exceptions import InvalidKey
 
-KeyFormat = Literal["uuid_or_ulid", "uuid", "ulid", "any"] | Callable[[str], bool]
+KeyFormat = Literal["uuid_or_ulid", "uuid", "ulid", "any"] | Callable[[str], object]
 
 MAX_KEY_LENGTH = 255
 MAX_FIELD_LENGTH = 4096
@@ -31,8 +31,8 @@ _BARE_ITEM = "|".join(
 )
 _PARAMETERS = rf"(?:;\x20*[a-z*][a-z0-9_\-.*]*(?:=(?:{_BARE_ITEM}))?)*"
 _STRING_ITEM = re.compile(rf"\x20*({_STRING}){_PARAMETERS}\x20*")
-# What most clients send: the value without quotes. A comma would hide a second field line.
-_BARE_VALUE = re.compile(rf"\x20*([\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+){_PARAMETERS}\x20*")
+# What most clients send: the value without quotes. A comma would hide a second field line, a single quote a wrong one.
+_BARE_VALUE = re.compile(rf"\x20*([\x21\x23-\x26\x28-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+){_PARAMETERS}\x20*")
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 _UUID_4_OR_7 = r"[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -62,14 +62,24 @@ def parse_key(field_value: str, *, strict: bool = False) -> str:
 
 
 def validate_key(value: str, key_format: KeyFormat) -> None:
-    """Raise InvalidKey unless ``value`` has 1 to 255 characters and the format asked for."""
+    """Raise InvalidKey unless ``value`` has 1 to 255 characters and the format asked for.
+
+    A callable refuses a key by returning something false or by raising ValueError, as ``uuid.UUID`` does.
+    """
     if not 1 <= len(value) <= MAX_KEY_LENGTH:
         raise InvalidKey(f"The key must have 1 to {MAX_KEY_LENGTH} characters.")
     if callable(key_format):
-        if not key_format(value):
+        if not _accepts(key_format, value):
             raise InvalidKey("The key does not have the format that this operation asks for.")
     elif not _FORMATS[key_format].fullmatch(value):
         raise InvalidKey(f"The key must have the format {key_format!r}.")
+
+
+def _accepts(judge: Callable[[str], object], value: str) -> bool:
+    try:
+        return bool(judge(value))
+    except ValueError:
+        return False
 
 
 def length_prefixed(parts: Iterable[bytes]) -> bytes:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from tempfile import SpooledTemporaryFile
 from typing import Any, Protocol
+from weakref import finalize
 
 from django.conf import settings as django_settings
+from django.core.exceptions import BadRequest
+from django.core.files import File
 from django.http import HttpRequest
+from django.utils.datastructures import MultiValueDict
 
 from django_idempotency.core.fingerprints import (
     FieldFilter,
+    TooDeep,
     canonical_form,
     canonical_json,
     canonical_pairs,
@@ -48,7 +53,7 @@ def canonical_body(request: HttpRequest, form: FormRequest, selected: FieldFilte
     """Return the media type, the kind of canonicalisation and the canonical body or its SHA-256.
 
     What has no canonical form (another media type, JSON with duplicate members, a body beyond the buffer) counts byte
-    by byte.
+    by byte. Raises BadRequest for JSON that no parser can follow: the view would only fail on it.
     """
     media_type = (request.content_type or "").lower()
     buffered = buffer_body(request)
@@ -56,32 +61,56 @@ def canonical_body(request: HttpRequest, form: FormRequest, selected: FieldFilte
         return media_type, "parts", _canonical_parts(form, selected)
     if not buffered:
         return media_type, "raw", _hash_stream(request)
-    if media_type == "application/x-www-form-urlencoded":
-        return media_type, "form", canonical_form(request.body.decode("latin-1"), selected)
-    if media_type == "application/json" or media_type.endswith("+json"):
-        try:
+    try:
+        if media_type == "application/x-www-form-urlencoded":
+            return media_type, "form", canonical_form(request.body, selected)
+        if media_type == "application/json" or media_type.endswith("+json"):
             return media_type, "json", canonical_json(request.body, selected)
-        except ValueError:
-            pass
+    except TooDeep as error:
+        raise BadRequest("The JSON body is nested too deeply.") from error
+    except ValueError:
+        pass
     return media_type, "raw", hash_chunks([request.body])
 
 
 def _canonical_parts(form: FormRequest, selected: FieldFilter | None) -> bytes:
-    fields = ((name, value.encode()) for name, values in form.POST.lists() for value in values)
-    files = ((name, _describe(file)) for name, values in form.FILES.lists() for file in values)
-    return length_prefixed((canonical_pairs(fields, selected), canonical_pairs(files, selected)))
+    return length_prefixed(_canonical_fields(values, selected) for values in (form.POST, form.FILES))
 
 
-def _describe(file: Any) -> bytes:
+def _canonical_fields(values: Any, selected: FieldFilter | None) -> bytes:
+    """Canonicalise a MultiValueDict, or what a parser of the view's own has made of the form."""
+    if isinstance(values, MultiValueDict):
+        pairs = ((name, value) for name, several in values.lists() for value in several)
+    elif isinstance(values, Mapping):
+        pairs = ((str(name), value) for name, value in values.items())
+    else:
+        return _describe(values)
+    return canonical_pairs(((name, _describe(value)) for name, value in pairs), selected)
+
+
+def _describe(value: Any) -> bytes:
+    if isinstance(value, str):
+        return b"text" + value.encode("utf-8", "surrogatepass")
+    if isinstance(value, File):
+        return b"file" + _describe_file(value)
+    if isinstance(value, Mapping):
+        return b"dict" + _canonical_fields(value, None)
+    if isinstance(value, list | tuple):
+        return b"list" + length_prefixed(_describe(item) for item in value)
+    return ascii(value).encode()
+
+
+def _describe_file(file: Any) -> bytes:
     content = hash_chunks(file.chunks())
     file.seek(0)
-    name, media_type = file.name or "", file.content_type or ""
+    name, media_type = file.name or "", getattr(file, "content_type", None) or ""
     return length_prefixed((name.encode("utf-8", "surrogatepass"), media_type.encode(), content))
 
 
 def _hash_stream(request: HttpRequest) -> bytes:
     """Hash a long body while spooling it to disk, then put the spool in the place of the stream."""
-    spool = SpooledTemporaryFile(max_size=_buffer_size())  # noqa: SIM115 - lives as long as the request
+    spool = SpooledTemporaryFile(max_size=max(_buffer_size(), 1))  # noqa: SIM115 - lives as long as the request
+    finalize(request, spool.close)
 
     def chunks() -> Iterator[bytes]:
         while chunk := request.read(_CHUNK):
@@ -96,4 +125,5 @@ def _hash_stream(request: HttpRequest) -> bytes:
 
 
 def _buffer_size() -> int:
-    return django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE or _DEFAULT_BUFFER
+    limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return _DEFAULT_BUFFER if limit is None else limit

@@ -81,14 +81,17 @@ def build_operation(
     route_arguments: Mapping[str, Any],
     version: str = "",
 ) -> Operation:
-    """Make the operation of a request. ``form`` gives POST and FILES of a multipart body as the view parses it."""
-    arguments = sorted((name, str(value)) for name, value in route_arguments.items())
+    """Make the operation of a request. ``form`` gives POST and FILES of a multipart body as the view parses it.
+
+    Raises MissingScope for an empty scope, which all would share.
+    """
+    if not (scope and any(scope)):
+        raise MissingScope
     parts: list[str | bytes] = [
         request.method or "",
         version,
-        canonical_form(request.META.get("QUERY_STRING", "")),
-        str(len(arguments)),
-        *(part for argument in arguments for part in argument),
+        _canonical_query(request),
+        *_route(request, route_arguments),
         *canonical_body(request, form, policy.field_filter),
     ]
     return Operation(
@@ -100,6 +103,28 @@ def build_operation(
         content_digest=content_digest(parts),
         keyring=settings.keyring,
     )
+
+
+def _canonical_query(request: HttpRequest) -> bytes:
+    """Canonicalise the query string, which WSGI hands over as Latin-1 and ASGI as UTF-8."""
+    text: str = request.META.get("QUERY_STRING", "")
+    encoded = text.encode("utf-8" if hasattr(request, "scope") else "latin-1")
+    try:
+        return canonical_form(encoded)
+    except ValueError:
+        return encoded
+
+
+def _route(request: HttpRequest, arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the route, since others may have its name, and its arguments, named or not."""
+    match = request.resolver_match
+    unnamed = [str(value) for value in match.args] if match else []
+    named = sorted((name, str(value)) for name, value in arguments.items())
+    yield match.route if match else request.path_info
+    yield f"{len(unnamed)} {len(named)}"
+    yield from unnamed
+    for argument in named:
+        yield from argument
 
 
 def wait_of(request: HttpRequest, policy: Policy) -> timedelta:

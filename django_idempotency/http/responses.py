@@ -19,17 +19,20 @@ KEPT_HEADERS = frozenset(
     link location
     """.split()
 )
+# What describes the body goes with it.
+_BODY_HEADERS = frozenset({"content-disposition", "content-encoding", "content-language", "content-type"})
+_STATUSES_WITHOUT_BODY = frozenset({204, 205, 304})
 
 
 def capture(response: HttpResponseBase, policy: Policy) -> Outcome:
     """Return what a replay will repeat; without a body where it streams or is longer than what is kept."""
     wanted = KEPT_HEADERS | frozenset(policy.headers)
-    headers = tuple((name, value) for name, value in response.items() if name.lower() in wanted)
-    if policy.body == "none":
-        body: bytes | None = b""
-        headers = tuple(header for header in headers if header[0].lower() != "content-type")
+    body: bytes | None = b""
+    if policy.body == "none" or response.status_code in _STATUSES_WITHOUT_BODY:
+        wanted -= _BODY_HEADERS
     else:
         body = _body(response, settings.MAX_BODY if policy.max_body is None else policy.max_body)
+    headers = tuple((name, value) for name, value in response.items() if name.lower() in wanted)
     return Outcome(status=response.status_code, headers=headers, body=body)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 Handler = Callable[..., HttpResponseBase]
 
 
-class Finished(BaseException):
-    """Leaves DRF's dispatch with a response that is rendered already, or with an error that DRF does not handle."""
-
-    def __init__(self, response: HttpResponseBase | None = None, *, error: Exception | None = None) -> None:
-        super().__init__()
-        self.response = response
-        self.error = error
-
-
 class HandlerRun:
     """The run of a handler: handled, rendered and captured before the commit."""
 
@@ -40,19 +31,22 @@ class HandlerRun:
         self._policy = policy
         self._request = request
         self._unhandled: Exception | None = None
+        self._has_run = False
         self._owned = get_store(policy.store).alias
 
     def perform(self, operation: Operation) -> Execution[HttpResponseBase]:
-        """Execute the operation or find its outcome. Raises IdempotencyError, Finished."""
+        """Execute the operation or find its outcome. Raises IdempotencyError and what DRF does not handle."""
         try:
             return exchange.perform(self._request._request, operation, self._policy, self._run)
         except Exception as error:
             if error is self._unhandled:
-                raise Finished(error=error) from error
+                pass_errors_on(self._view)
             raise
 
     def _run(self, claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
-        self._view.owns_transaction = True
+        if self._has_run:
+            self._rewind_uploads()
+        self._has_run = self._view.owns_transaction = True
         try:
             with atomic_requests(self._request._request, owned=self._owned) as roll_back_others:
                 attempt = self._attempt()
@@ -61,6 +55,11 @@ class HandlerRun:
                 return attempt
         finally:
             self._view.owns_transaction = False
+
+    def _rewind_uploads(self) -> None:
+        for _, files in self._request.FILES.lists():
+            for file in files:
+                file.seek(0)
 
     def _attempt(self) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
         try:
@@ -83,7 +82,9 @@ class HandlerRun:
         """Render as DRF would, only sooner, and keep what the policy keeps."""
         request = self._request
         view = self._view
+        headers = dict(view.headers)
         response = view.finalize_response(request, response, *view.args, **view.kwargs)  # type: ignore[arg-type]
+        view.headers = headers  # DRF takes Vary out of them, which a rival's outcome or another try needs too
         if callable(render := getattr(response, "render", None)):
             response = render()
         kept = self._policy.keeps(response.status_code, raised=raised)
@@ -109,5 +110,20 @@ def run_unprotected(view: IdempotencyMixin, handler: Handler, request: Request, 
 def _handled(view: IdempotencyMixin, error: Exception) -> HttpResponseBase:
     try:
         return view.handle_exception(error)
-    except Exception as unhandled:
-        raise Finished(error=unhandled) from unhandled
+    except Exception:
+        pass_errors_on(view)
+        raise
+
+
+def pass_responses_on(view: IdempotencyMixin) -> None:
+    """Let the rest of DRF's dispatch leave a response alone that is finalized and rendered already."""
+    view.finalize_response = lambda request, response, *args, **kwargs: response  # type: ignore[method-assign]
+
+
+def pass_errors_on(view: IdempotencyMixin) -> None:
+    """Let the rest of DRF's dispatch leave an error alone that its handler has seen already."""
+    view.handle_exception = _raise  # type: ignore[method-assign]
+
+
+def _raise(exc: Exception) -> NoReturn:
+    raise exc

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.http import Http404, HttpRequest
+from django.http import Http404
 from django.http.response import HttpResponseBase
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -16,13 +16,13 @@ from rest_framework.views import APIView
 from django_idempotency.conf import settings
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Operation
-from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope
+from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope, OutcomeNotReplayable
 from django_idempotency.http import exchange
 from django_idempotency.http.bodies import buffer_body
 from django_idempotency.http.operations import build_operation, has_key, read_key, user_scope
 from django_idempotency.http.problems import UNENROLLED, problem_response
 from django_idempotency.http.transactions import own_transactions, shielded
-from django_idempotency.rest_framework.handlers import Finished, Handler, HandlerRun, run_unprotected
+from django_idempotency.rest_framework.handlers import Handler, HandlerRun, pass_responses_on, run_unprotected
 
 if TYPE_CHECKING:
     _Base = APIView
@@ -73,18 +73,6 @@ class IdempotencyMixin(_Base):
                 if request.method != "DELETE":
                     raise
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Handle the request; what ends inside the engine has passed DRF's own handling already."""
-        try:
-            return super().dispatch(request, *args, **kwargs)
-        except Finished as finished:
-            end = finished
-        if end.error is not None:
-            raise end.error
-        assert end.response is not None
-        self.response = end.response  # type: ignore[assignment]
-        return end.response
-
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Check the request, then put the engine around its handler."""
         method = (request.method or "").lower()
@@ -110,7 +98,7 @@ class IdempotencyMixin(_Base):
 
     def _defers_throttles(self, request: Request) -> bool:
         policy = self.get_idempotency_policy()
-        if policy is None or policy.throttle_replays or self.owns_transaction:
+        if policy is None or policy.throttle_replays or exchange.is_running(request._request):
             return False
         return request.method in policy.methods and has_key(request._request)
 
@@ -121,16 +109,14 @@ class IdempotencyMixin(_Base):
         if policy is None or request.method not in policy.methods:
             return self._handle_unenrolled(bound, request)
         try:
-            key = read_key(request._request, policy)
-            if key is None:
-                if policy.required:
-                    raise MissingKey
-                return run_unprotected(self, bound, request, "unprotected")
-            return self._perform(bound, policy, self._operation(policy, key, request, kwargs), request)
+            operation = self._operation(policy, request, kwargs)
+            if operation is not None:
+                return self._perform(bound, policy, operation, request)
         except MissingScope:
             self.permission_denied(request)
         except IdempotencyError as error:
             return exchange.refuse(request._request, error, policy)
+        return run_unprotected(self, bound, request, "unprotected")
 
     def _handle_unenrolled(self, handler: Handler, request: Request) -> HttpResponseBase:
         if not has_key(request._request):
@@ -139,7 +125,13 @@ class IdempotencyMixin(_Base):
             return problem_response(request._request, UNENROLLED)
         return run_unprotected(self, handler, request, "ignored")
 
-    def _operation(self, policy: Policy, key: str, request: Request, kwargs: dict[str, Any]) -> Operation:
+    def _operation(self, policy: Policy, request: Request, kwargs: dict[str, Any]) -> Operation | None:
+        """Return what the request asks for, None without a key; no frame of a running view holds the key itself."""
+        key = read_key(request._request, policy)
+        if key is None:
+            if policy.required:
+                raise MissingKey
+            return None
         return build_operation(
             request._request,
             policy,
@@ -151,9 +143,13 @@ class IdempotencyMixin(_Base):
         )
 
     def _perform(self, handler: Handler, policy: Policy, operation: Operation, request: Request) -> HttpResponseBase:
-        execution = HandlerRun(self, handler, policy, request).perform(operation)
-        response = exchange.answer(execution, policy)
+        try:
+            execution = HandlerRun(self, handler, policy, request).perform(operation)
+        except OutcomeNotReplayable:
+            self.check_replay_permissions(request)  # the problem tells Location and ETag
+            raise
         if execution.replayed is None:
-            raise Finished(response)
-        self.check_replay_permissions(request)
-        return response
+            pass_responses_on(self)
+        else:
+            self.check_replay_permissions(request)
+        return exchange.answer(execution, policy)

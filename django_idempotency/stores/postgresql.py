@@ -20,8 +20,9 @@ class PostgreSQL:
     """Claims by a look-up that also tries two transaction-level advisory locks.
 
     The locks only refuse early, so that a duplicate does not hang behind the open transaction of its twin; the unique
-    digest decides. The first lock stands for the key with this request, the second for the key: who gets the first but
-    not the second has met the same key with another request. Both end with the transaction, as pgbouncer may want it.
+    digest decides. Who runs holds one lock for the key and one for the key with this request. A duplicate that may
+    share the second has met another request: it lets go at once, and who has won the key waits for that. Both locks
+    end with the transaction, as pgbouncer may want it.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -30,8 +31,9 @@ class PostgreSQL:
         live = f"r.{digest} = %s AND r.{expires_at} > statement_timestamp()"
         self._claim = (
             f"SELECT CASE WHEN r.{digest} IS NOT NULL THEN '{_FOUND}' "
-            f"WHEN NOT pg_try_advisory_xact_lock(%s) THEN '{_SAME_IN_FLIGHT}' "
-            f"WHEN NOT pg_try_advisory_xact_lock(%s) THEN '{_OTHER_IN_FLIGHT}' END, {table.read_columns} "
+            f"WHEN pg_try_advisory_xact_lock(%s) THEN CASE WHEN pg_advisory_xact_lock(%s) IS NULL THEN '' END "
+            f"WHEN pg_try_advisory_xact_lock_shared(%s) THEN '{_OTHER_IN_FLIGHT}' "
+            f"ELSE '{_SAME_IN_FLIGHT}' END, {table.read_columns} "
             f"FROM (SELECT 1) AS one LEFT JOIN {table.name} AS r ON {live}"
         )
         self._complete = table.insert(
@@ -52,8 +54,9 @@ class PostgreSQL:
     def claim(self, connection: BaseDatabaseWrapper, operation: Operation) -> Claim | Record:
         """Look up and try the locks in one statement."""
         digest = operation.key.digest
+        of_key, of_request = _lock(digest), _lock(digest + operation.content_digest)
         with connection.cursor() as cursor:
-            run(cursor, self._claim, (_lock(digest + operation.content_digest), _lock(digest), digest))
+            run(cursor, self._claim, (of_key, of_request, of_request, digest))
             found, *values, expires_at = cursor.fetchone()
         if found == _FOUND:
             return read_record((*values, aware(expires_at)))
