@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.models import Record
@@ -39,7 +40,6 @@ class RecordAdmin(_ModelAdmin):
 
     list_display = ("short_digest", "operation", "scope", "response_status", "created_at", "expires_at")
     list_display_links = ("short_digest",)
-    list_filter = ("status", "response_status")
     search_fields = ("=key",)
     search_help_text = _("The whole key, as the client sent it.")
     ordering = ("-id",)
@@ -98,11 +98,12 @@ class RecordAdmin(_ModelAdmin):
 
     @admin.display(description=_("body"))
     def body(self, record: Record) -> str:
-        """The body as text, never as markup."""
+        """The beginning of the body as text, never as markup."""
         if record.response_body is None:
             return str(_("Not kept: the response streamed or was too long."))
         content = bytes(record.response_body[:_SHOWN_BODY])
         try:
-            return json.dumps(json.loads(content), indent=2, ensure_ascii=False)
+            text = json.dumps(json.loads(content), indent=2, ensure_ascii=False)
         except ValueError:
-            return content.decode("utf-8", "backslashreplace")
+            text = content.decode("utf-8", "backslashreplace")
+        return format_html("<pre>{}</pre>", text)
