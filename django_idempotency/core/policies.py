@@ -17,13 +17,13 @@ Scope = str | tuple[str, ...]
 # Answers about the caller, the connection or the moment, not about the operation.
 NEVER_KEPT = frozenset({401, 403, 405, 406, 407, 408, 413, 415, 421, 425, 426, 429, 431})
 # Headers that belong to one exchange or one client: a replay takes them from the current request or leaves them out.
-NEVER_KEPT_HEADERS = frozenset(
+_NEVER_KEPT_HEADERS = frozenset(
     """
-    age authorization connection content-length content-security-policy cookie date keep-alive proxy-authenticate
-    proxy-authorization proxy-connection retry-after server set-cookie te traceparent trailer transfer-encoding upgrade
-    www-authenticate x-request-id
+    age authorization connection content-length cookie date keep-alive retry-after server set-cookie te traceparent
+    tracestate trailer transfer-encoding upgrade www-authenticate x-request-id
     """.split()
 )
+_NEVER_KEPT_PREFIXES = ("access-control-", "content-security-policy", "proxy-", "ratelimit", "x-ratelimit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,10 @@ class Policy:
             raise ValueError("Policy.conflict_retries must not be negative.")
         if self.max_body is not None and self.max_body < 0:
             raise ValueError("Policy.max_body must not be negative.")
-        if refused := frozenset(self.headers) & NEVER_KEPT_HEADERS:
+        refused = [
+            name for name in self.headers if name in _NEVER_KEPT_HEADERS or name.startswith(_NEVER_KEPT_PREFIXES)
+        ]
+        if refused:
             raise ValueError(f"Policy.headers must not name {sorted(refused)}: they are never replayed.")
         if self.keep not in ("success", "returned", "raised"):
             raise ValueError("Policy.keep must be 'success', 'returned' or 'raised'.")

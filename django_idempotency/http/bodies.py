@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core.exceptions import BadRequest
 from django.core.files import File
 from django.http import HttpRequest
+from django.http.request import RawPostDataException
 from django.utils.datastructures import MultiValueDict
 
 from django_idempotency.core.fingerprints import (
@@ -108,7 +109,12 @@ def _describe_file(file: Any) -> bytes:
 
 
 def _hash_stream(request: HttpRequest) -> bytes:
-    """Hash a long body while spooling it to disk, then put the spool in the place of the stream."""
+    """Hash a long body while spooling it to disk, then put the spool in the place of the stream.
+
+    Raises RawPostDataException where a permission, say, has read it: without its bytes it cannot be told from others.
+    """
+    if request._read_started:  # type: ignore[attr-defined]
+        raise RawPostDataException("A body this long must not be read before its idempotency key is checked.")
     spool = SpooledTemporaryFile(max_size=max(_buffer_size(), 1))  # noqa: SIM115 - lives as long as the request
     finalize(request, spool.close)
 
