@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import as_completed
 from threading import Barrier
 from typing import Any
@@ -29,34 +28,11 @@ from tests.campaigns.sessions import (
     other_sessions,
     seen_from_outside,
 )
-from tests.conformance import views_databases
 from tests.conformance.views_databases import Moments, OrphanPaymentViewSet
 from tests.models import Payment
+from tests.records import rows
 
 pytestmark = pytest.mark.urls("tests.conformance.urls_databases")
-
-STORES = "tests.conformance.views_databases"
-
-
-@pytest.fixture
-def moments() -> Iterator[Moments]:
-    yield views_databases.moments
-    views_databases.moments.clear()
-
-
-@pytest.fixture
-def watched_store(settings: Any) -> None:
-    settings.IDEMPOTENCY_STORES = {"default": {"BACKEND": f"{STORES}.WatchedStore"}}
-
-
-@pytest.fixture
-def lockless_store(settings: Any) -> None:
-    settings.IDEMPOTENCY_STORES = {"default": {"BACKEND": f"{STORES}.LocklessStore"}}
-
-
-def rows() -> tuple[int, int]:
-    """Count effects and records."""
-    return Payment.objects.count(), Record.objects.count()
 
 
 class Interrupted(BaseException):

@@ -1,0 +1,77 @@
+"""What a key costs, in statements."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.callers import Caller, new_key
+from tests.campaigns.sessions import (
+    atomic_requests,
+)
+
+URLS = "tests.conformance.urls_databases"
+STORES = "tests.conformance.views_databases"
+DAY = timedelta(days=1)
+pytestmark = pytest.mark.urls(URLS)
+
+
+# The cost in statements
+
+
+def statements(alice: Caller, path: str, key: str | None = None) -> list[str]:
+    """Return the first word of each statement of a request, transactions included."""
+    with CaptureQueriesContext(connection) as queries:
+        assert alice.post(path, {"amount": 3}, key=key).status_code == 201
+    return [query["sql"].split()[0] for query in queries.captured_queries]
+
+
+def sent(alice: Caller, path: str, key: str | None = None) -> list[str]:
+    """Return the same as libpq sees it on the wire."""
+    from psycopg.pq import Trace
+
+    connection.ensure_connection()
+    wire = connection.connection.pgconn
+    with tempfile.TemporaryFile("w+") as log:
+        wire.trace(log.fileno())
+        wire.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+        assert alice.post(path, {"amount": 3}, key=key).status_code == 201
+        wire.untrace()
+        log.seek(0)
+        messages = [line.split("\t") for line in log.read().splitlines() if line.startswith("F\t")]
+    assert {kind for _, _, kind, *_ in messages} == {"Query"}
+    return [text.split('"')[1].split()[0] for *_, text in messages]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize(
+    "measured",
+    [
+        pytest.param(statements, id="as Django counts"),
+        pytest.param(
+            sent,
+            id="on the wire",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="libpq traces to a file on Linux alone"),
+        ),
+    ],
+)
+def test_statement_counts_a_fresh_key_costs_two_statements_and_a_replay_one(
+    alice: Caller, atomic: bool, measured: Callable[..., list[str]]
+) -> None:
+    key = new_key()
+    with atomic_requests(True):
+        plain = measured(alice, "/plain/")
+    with atomic_requests(atomic):
+        fresh, replay = measured(alice, "/payments/", key), measured(alice, "/payments/", key)
+    authentication = ["SELECT"]
+    assert plain == ["BEGIN", *authentication, "INSERT", "COMMIT"]
+    assert fresh == [*authentication, "BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
+    assert replay == [*authentication, "BEGIN", "SELECT", "COMMIT"]
+    assert len(fresh) == len(plain) + 2
