@@ -110,13 +110,7 @@ def canonical_json(body: bytes, selected: FieldFilter | None = None) -> bytes:
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_members,
-            parse_int=_number,
-            parse_float=_number,
-            parse_constant=_refuse,
-        )
+        return _decode(body.decode("utf-8"))
     except RecursionError as error:
         raise TooDeep from error
     except ArithmeticError as error:
@@ -137,6 +131,11 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
+_decode = json.JSONDecoder(
+    object_pairs_hook=_members, parse_int=_number, parse_float=_number, parse_constant=_refuse
+).decode
+
+
 def canonical_pairs(pairs: Iterable[tuple[str, bytes]], selected: FieldFilter | None = None) -> bytes:
     """Return bytes that are equal for the same named values; order matters only among values of one name."""
     kept = [(name, value) for name, value in pairs if not selected or selected(name)]
@@ -149,6 +148,8 @@ def canonical_form(encoded: bytes, selected: FieldFilter | None = None) -> bytes
 
     Raises ValueError beyond 10 000 fields, which would take longer to sort out than a form is worth.
     """
+    if not encoded:
+        return b""
     escape = "surrogateescape"
     pairs = parse_qsl(encoded.decode("utf-8", escape), keep_blank_values=True, errors=escape, max_num_fields=10_000)
     return canonical_pairs(((name, value.encode("utf-8", escape)) for name, value in pairs), selected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from time import perf_counter
+from time import perf_counter, time
 
 from django_idempotency.core.fingerprints import Fingerprint, Keyring, UnknownFingerprint
 from django_idempotency.core.keys import IdempotencyKey
@@ -38,10 +38,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to run an operation."""
+    """The right to run an operation. ``claimed_at`` is the store's clock, in seconds since the epoch."""
 
     operation: Operation
     attempt: int = 1
+    claimed_at: float = field(default_factory=time)
     started: float = field(default_factory=perf_counter)
 
     @property

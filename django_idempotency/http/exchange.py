@@ -35,13 +35,14 @@ def perform(
         finally:
             request.idempotency = None  # type: ignore[attr-defined]
 
+    wait = wait_of(request, policy)
     return execute(
         get_store(policy.store),
         operation,
         run_once,
         ttl=policy.ttl or settings.ttl,
-        wait=wait_of(request, policy),
-        waiting_room=_waiting_room(settings.MAX_WAITERS),
+        wait=wait,
+        waiting_room=_waiting_room(settings.MAX_WAITERS) if wait else None,
         conflict_retries=policy.conflict_retries,
     )
 

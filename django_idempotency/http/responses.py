@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
@@ -26,7 +27,7 @@ _STATUSES_WITHOUT_BODY = frozenset({204, 205, 304})
 
 def capture(response: HttpResponseBase, policy: Policy) -> Outcome:
     """Return what a replay will repeat; without a body where it streams or is longer than what is kept."""
-    wanted = KEPT_HEADERS | frozenset(policy.headers)
+    wanted = KEPT_HEADERS.union(policy.headers) if policy.headers else KEPT_HEADERS
     body: bytes | None = b""
     if policy.body == "none" or response.status_code in _STATUSES_WITHOUT_BODY:
         wanted -= _BODY_HEADERS
@@ -55,4 +56,9 @@ def replay(outcome: Outcome) -> HttpResponse:
 def tell_expiry(response: HttpResponseBase, expires_at: datetime | None) -> None:
     """Say until when the outcome is replayed (``Idempotency-Expires``, an IMF-fixdate)."""
     if expires_at is not None:
-        response["Idempotency-Expires"] = http_date(expires_at.timestamp())
+        response["Idempotency-Expires"] = _imf_fixdate(int(expires_at.timestamp()))
+
+
+@lru_cache(maxsize=64)
+def _imf_fixdate(second: int) -> str:
+    return http_date(second)

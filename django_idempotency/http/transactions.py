@@ -25,12 +25,13 @@ def own_transactions(view: Callable[..., Any]) -> None:
 @contextmanager
 def atomic_requests(request: HttpRequest, *, owned: str | None = None) -> Iterator[Callable[[], None]]:
     """Open what ATOMIC_REQUESTS asks for, but for the ``owned`` alias; yield what rolls it back at the end."""
-    exempt = _exempt(request)
-    aliases = [
-        alias
-        for alias in connections
-        if connections.settings[alias].get("ATOMIC_REQUESTS") and alias != owned and alias not in exempt
-    ]
+    aliases = [alias for alias, options in connections.settings.items() if options.get("ATOMIC_REQUESTS")]
+    if aliases:
+        exempt = {owned, *_exempt(request)}
+        aliases = [alias for alias in aliases if alias not in exempt]
+    if not aliases:
+        yield _nothing
+        return
     with ExitStack() as stack:
         for alias in aliases:
             stack.enter_context(transaction.atomic(using=alias))
@@ -60,3 +61,7 @@ def _exempt(request: HttpRequest) -> list[str]:
 def _roll_back(aliases: list[str]) -> None:
     for alias in aliases:
         transaction.set_rollback(True, using=alias)
+
+
+def _nothing() -> None:
+    """Roll nothing back."""

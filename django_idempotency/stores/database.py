@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, router, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.outcomes import Outcome
@@ -40,12 +47,14 @@ class DatabaseStore(Store):
     @property
     def alias(self) -> str:
         """The database alias of the records."""
-        return self._using or router.db_for_write(models.Record)
+        if self._using:
+            return self._using
+        return router.db_for_write(models.Record) if router.routers else DEFAULT_DB_ALIAS
 
     def recall(self, operation: Operation) -> Record | None:
         """Return a live record where reading it outside a transaction spares a wait (SQLite)."""
         connection = connections[self.alias]
-        with _outages():
+        with _outages:
             return self._dialect(connection).recall(connection, operation)
 
     def transaction(self) -> DatabaseTransaction:
@@ -55,13 +64,13 @@ class DatabaseStore(Store):
     def claim(self, operation: Operation) -> Claim | Record:
         """Win the right to run, or return the live record. Raises OperationInProgress, StoreUnavailable."""
         connection = connections[self.alias]
-        with _outages():
+        with _outages:
             return self._dialect(connection).claim(connection, operation)
 
     def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
         """Keep the outcome in the open transaction. Raises ClaimLost, StoreUnavailable."""
         connection = connections[self.alias]
-        with _outages():
+        with _outages:
             return self._dialect(connection).complete(connection, claim, outcome, ttl)
 
     def rest(self) -> None:
@@ -133,7 +142,7 @@ class DatabaseTransaction:
         self._atomic = transaction.atomic(using=alias)
 
     def __enter__(self) -> DatabaseTransaction:
-        with _outages():
+        with _outages:
             self._atomic.__enter__()
         return self
 
@@ -144,7 +153,7 @@ class DatabaseTransaction:
         traceback: TracebackType | None,
     ) -> None:
         if exc is None:
-            with _outages():
+            with _outages:
                 self._atomic.__exit__(None, None, None)
             return
         self._atomic.__exit__(exc_type, exc, traceback)
@@ -156,17 +165,28 @@ class DatabaseTransaction:
         transaction.set_rollback(True, using=self._alias)
 
 
-@contextmanager
-def _outages() -> Iterator[None]:
-    """Translate what the database says of itself; an IntegrityError at COMMIT, say, stays what it is."""
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        if _sqlstate(error) in _CONFLICTS:
-            raise TransactionConflict from error
-        if getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-            raise OperationInProgress("Another write holds the database.") from error
-        raise StoreUnavailable from error
+class _Outages:
+    """Translates what the database says of itself; an IntegrityError at COMMIT, say, stays what it is."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if not isinstance(exc, OperationalError | InterfaceError):
+            return
+        if _sqlstate(exc) in _CONFLICTS:
+            raise TransactionConflict from exc
+        if getattr(exc.__cause__, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            raise OperationInProgress("Another write holds the database.") from exc
+        raise StoreUnavailable from exc
+
+
+_outages = _Outages()
 
 
 def _sqlstate(error: BaseException) -> Any:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -33,18 +32,21 @@ class PostgreSQL:
             f"SELECT CASE WHEN r.{digest} IS NOT NULL THEN '{_FOUND}' "
             f"WHEN pg_try_advisory_xact_lock(%s) THEN CASE WHEN pg_advisory_xact_lock(%s) IS NULL THEN '' END "
             f"WHEN pg_try_advisory_xact_lock_shared(%s) THEN '{_OTHER_IN_FLIGHT}' "
-            f"ELSE '{_SAME_IN_FLIGHT}' END, {table.read_columns} "
+            f"ELSE '{_SAME_IN_FLIGHT}' END, extract(epoch FROM statement_timestamp())::float8, "
+            f"{table.read_columns} "
             f"FROM (SELECT 1) AS one LEFT JOIN {table.name} AS r ON {live}"
         )
-        self._complete = table.insert(
-            headers="%s::jsonb",
-            times="statement_timestamp() - %s, statement_timestamp(), statement_timestamp() + %s",
-        )
+        insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
+        self._insert = insert + "NOTHING"
+        self._replace = insert + table.replace("statement_timestamp()")
         expired = f"{expires_at} <= statement_timestamp() AND {status} = 'completed'"
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
+        # The lower bound spares each batch the index entries of those before it, which a long transaction keeps alive.
         self._purge = (
-            f"DELETE FROM {table.name} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table.name} WHERE {expired} "
-            f"ORDER BY {expires_at} LIMIT %s FOR UPDATE SKIP LOCKED))"
+            f"WITH deleted AS (DELETE FROM {table.name} WHERE ctid = ANY(ARRAY("
+            f"SELECT ctid FROM {table.name} WHERE {expires_at} >= %s::timestamptz AND {expired} "
+            f"ORDER BY {expires_at} LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING {expires_at}) "
+            f"SELECT count(*), max({expires_at})::text FROM deleted"
         )
 
     def recall(self, connection: BaseDatabaseWrapper, operation: Operation) -> Record | None:
@@ -54,25 +56,30 @@ class PostgreSQL:
     def claim(self, connection: BaseDatabaseWrapper, operation: Operation) -> Claim | Record:
         """Look up and try the locks in one statement."""
         digest = operation.key.digest
-        of_key, of_request = _lock(digest), _lock(digest + operation.content_digest)
+        of_key = _lock(digest)
+        of_request = of_key ^ _lock(operation.content_digest)
         with connection.cursor() as cursor:
             run(cursor, self._claim, (of_key, of_request, of_request, digest))
-            found, *values, expires_at = cursor.fetchone()
+            found, now, *values, expires_at = cursor.fetchone()
         if found == _FOUND:
             return read_record((*values, aware(expires_at)))
         if found:
             raise OperationInProgress(same_request=found == _SAME_IN_FLIGHT)
-        return Claim(operation=operation)
+        return Claim(operation=operation, claimed_at=now)
 
     def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
-        """Insert the record; no row means that a rival has completed."""
-        values = written_values(claim, outcome)
+        """Insert the record, or put it in the place of an expired one; no row means that a rival has completed."""
+        duration = claim.duration
+        completed_at = claim.claimed_at + duration
+        expires_at = completed_at + ttl.total_seconds()
+        values = [*written_values(claim, outcome, duration), claim.claimed_at, completed_at, expires_at]
         with connection.cursor() as cursor:
-            run(cursor, self._complete, (*values, timedelta(seconds=claim.duration), ttl))
-            row = cursor.fetchone()
-        if row is None:
-            raise ClaimLost
-        return aware(row[0])
+            run(cursor, self._insert, values)
+            if not cursor.rowcount:
+                run(cursor, self._replace, values)
+            if not cursor.rowcount:
+                raise ClaimLost
+        return datetime.fromtimestamp(expires_at, UTC)
 
     def count_expired(self, connection: BaseDatabaseWrapper) -> int:
         """Count what a purge would delete."""
@@ -82,14 +89,15 @@ class PostgreSQL:
 
     def purge(self, connection: BaseDatabaseWrapper, batch_size: int) -> Iterator[int]:
         """Delete in batches, oldest first, leaving out what somebody else is working on."""
+        reached = "-infinity"
         while True:
             with connection.cursor() as cursor:
-                cursor.execute(self._purge, (batch_size,))
-                deleted = cursor.rowcount
+                cursor.execute(self._purge, (reached, batch_size))
+                deleted, reached = cursor.fetchone()
             if not deleted:
                 return
             yield deleted
 
 
-def _lock(content: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(b"django-idempotency lock" + content).digest()[:8], "big", signed=True)
+def _lock(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big", signed=True)

@@ -27,6 +27,7 @@ READ_FIELDS = (
     "response_body",
     "expires_at",
 )
+TIME_FIELDS = ("created_at", "completed_at", "expires_at")
 WRITTEN_FIELDS = (
     "digest",
     "scope",
@@ -35,15 +36,15 @@ WRITTEN_FIELDS = (
     "fingerprint_version",
     "fingerprint_secret",
     "fingerprint",
-    "status",
     "attempt",
     "response_status",
     "response_headers",
     "response_body",
     "outcome_hash",
     "duration",
+    *TIME_FIELDS,
 )
-TIME_FIELDS = ("created_at", "completed_at", "expires_at")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class RecordTable:
@@ -67,21 +68,23 @@ class RecordTable:
         """The columns that ``read_record`` takes, of the table alias ``r``."""
         return self.columns(READ_FIELDS, "r.")
 
-    def insert(self, *, headers: str, times: str) -> str:
-        """Return the statement that keeps an outcome, in place of an expired one if need be, never of a live one."""
-        fields = (*WRITTEN_FIELDS, *TIME_FIELDS)
-        placeholders = ", ".join(headers if field == "response_headers" else "%s" for field in WRITTEN_FIELDS)
-        updates = ", ".join(f"{self.column(field)} = EXCLUDED.{self.column(field)}" for field in fields)
+    def insert(self, *, headers: str = "%s", time: str = "%s") -> str:
+        """Return the statement that keeps an outcome where there is no record, with placeholders of these forms."""
+        forms = {"response_headers": headers, **dict.fromkeys(TIME_FIELDS, time)}
+        placeholders = ", ".join(forms.get(field, "%s") for field in WRITTEN_FIELDS)
         return (
-            f"INSERT INTO {self.name} ({self.columns(fields)}) VALUES ({placeholders}, {times}) "
-            f"ON CONFLICT ({self.column('digest')}) DO UPDATE SET {updates} "
-            f"WHERE {self.name}.{self.column('expires_at')} <= EXCLUDED.{self.column('completed_at')} "
-            f"RETURNING {self.column('expires_at')}"
+            f"INSERT INTO {self.name} ({self.columns(WRITTEN_FIELDS)}, {self.column('status')}) "
+            f"VALUES ({placeholders}, 'completed') ON CONFLICT ({self.column('digest')}) DO "
         )
 
+    def replace(self, now: str) -> str:
+        """Return how ``insert`` goes on to take the place of a record that has expired, never of a live one."""
+        updates = ", ".join(f"{self.column(field)} = EXCLUDED.{self.column(field)}" for field in WRITTEN_FIELDS)
+        return f"UPDATE SET {updates} WHERE {self.name}.{self.column('expires_at')} <= {now}"
 
-def written_values(claim: Claim, outcome: Outcome) -> list[Any]:
-    """Return the parameters of WRITTEN_FIELDS."""
+
+def written_values(claim: Claim, outcome: Outcome, duration: float) -> list[Any]:
+    """Return the parameters of WRITTEN_FIELDS up to the times."""
     key, fingerprint = claim.operation.key, claim.operation.fingerprint
     return [
         key.digest,
@@ -91,13 +94,12 @@ def written_values(claim: Claim, outcome: Outcome) -> list[Any]:
         fingerprint.version,
         fingerprint.secret_id,
         fingerprint.digest,
-        "completed",
         claim.attempt,
         outcome.status,
-        json.dumps(outcome.headers, separators=(",", ":")),
+        _encode(outcome.headers),
         outcome.body,
         outcome.hash,
-        claim.duration,
+        duration,
     ]
 
 

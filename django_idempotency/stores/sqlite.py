@@ -30,7 +30,7 @@ class SQLite:
             f"SELECT {table.read_columns} FROM {table.name} AS r WHERE r.{digest} = %s AND r.{expires_at} > %s"
         )
         self._forget = f"DELETE FROM {table.name} WHERE {digest} = %s AND {expires_at} <= %s"
-        self._complete = table.insert(headers="%s", times="%s, %s, %s")
+        self._insert = table.insert() + "NOTHING"
         expired = f"{expires_at} <= %s AND {status} = 'completed'"
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
         self._purge = (
@@ -52,19 +52,20 @@ class SQLite:
         """Take the write lock by forgetting an expired record, then look again."""
         with connection.cursor() as cursor:
             run(cursor, self._forget, (operation.key.digest, _now(connection)))
-        return self.recall(connection, operation) or Claim(operation=operation)
+        claimed_at = datetime.now(UTC).timestamp()
+        return self.recall(connection, operation) or Claim(operation=operation, claimed_at=claimed_at)
 
     def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
-        """Insert the record; no row means that a rival has completed."""
-        now = datetime.now(UTC)
-        times = (now - timedelta(seconds=claim.duration), now, now + ttl)
-        values = [*written_values(claim, outcome), *(_column_time(connection, time) for time in times)]
+        """Insert the record; no row means that a rival has completed. The claim has removed what had expired."""
+        claimed_at, duration = datetime.fromtimestamp(claim.claimed_at, UTC), claim.duration
+        completed_at = claimed_at + timedelta(seconds=duration)
+        times = (claimed_at, completed_at, completed_at + ttl)
+        values = [*written_values(claim, outcome, duration), *(_column_time(connection, time) for time in times)]
         with connection.cursor() as cursor:
-            run(cursor, self._complete, values)
-            row = cursor.fetchone()
-        if row is None:
-            raise ClaimLost
-        return now + ttl
+            run(cursor, self._insert, values)
+            if not cursor.rowcount:
+                raise ClaimLost
+        return completed_at + ttl
 
     def count_expired(self, connection: BaseDatabaseWrapper) -> int:
         """Count what a purge would delete."""

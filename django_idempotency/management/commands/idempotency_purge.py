@@ -22,7 +22,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Add the options."""
         parser.add_argument("--store", default="default", help="Alias in IDEMPOTENCY_STORES (default: default).")
-        parser.add_argument("--batch-size", type=int, default=1000, help="Records a transaction (default: 1000).")
+        parser.add_argument("--batch-size", type=int, default=5000, help="Records a transaction (default: 5000).")
         parser.add_argument("--pause", type=float, default=0.05, help="Seconds between batches (default: 0.05).")
         parser.add_argument("--max-seconds", type=float, help="Stop after this time, between two batches.")
         parser.add_argument("--dry-run", action="store_true", help="Only count what would be deleted.")
