@@ -45,7 +45,11 @@ class Settings:
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)
-        return getattr(django_settings, PREFIX + name, default) if name.isupper() else default
+        if not name.isupper():
+            return default
+        # Past the lazy object in front of them, where a setting that nobody has set costs ten times as much.
+        current = django_settings._wrapped if django_settings.configured else django_settings  # type: ignore[misc]
+        return getattr(current, PREFIX + name, default)
 
     @property
     def ttl(self) -> timedelta:

@@ -84,7 +84,7 @@ def _accepts(judge: Callable[[str], object], value: str) -> bool:
 
 def length_prefixed(parts: Iterable[bytes]) -> bytes:
     """Join parts so that no two different sequences give the same bytes."""
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(8, "big") + part for part in parts])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

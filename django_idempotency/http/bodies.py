@@ -40,6 +40,8 @@ class FormRequest(Protocol):
 
 def buffer_body(request: HttpRequest) -> bool:
     """Read a body of a size that Django allows in memory, so that all may read it again; tell whether it was."""
+    if hasattr(request, "_body"):
+        return True
     try:
         length = int(request.META.get("CONTENT_LENGTH") or 0)
     except ValueError:

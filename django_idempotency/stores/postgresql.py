@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
-from django_idempotency.stores.rows import RecordTable, aware, read_record, run, written_values
+from django_idempotency.stores.rows import RecordTable, read_record, run, written_values
 
 _FOUND, _SAME_IN_FLIGHT, _OTHER_IN_FLIGHT = "found", "same", "other"
 
@@ -33,7 +35,7 @@ class PostgreSQL:
             f"WHEN pg_try_advisory_xact_lock(%s) THEN CASE WHEN pg_advisory_xact_lock(%s) IS NULL THEN '' END "
             f"WHEN pg_try_advisory_xact_lock_shared(%s) THEN '{_OTHER_IN_FLIGHT}' "
             f"ELSE '{_SAME_IN_FLIGHT}' END, extract(epoch FROM statement_timestamp())::float8, "
-            f"{table.read_columns} "
+            f"{table.read_columns}, extract(epoch FROM r.{expires_at})::float8 "
             f"FROM (SELECT 1) AS one LEFT JOIN {table.name} AS r ON {live}"
         )
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
@@ -58,11 +60,11 @@ class PostgreSQL:
         digest = operation.key.digest
         of_key = _lock(digest)
         of_request = of_key ^ _lock(operation.content_digest)
-        with connection.cursor() as cursor:
+        with _cursor(connection) as cursor:
             run(cursor, self._claim, (of_key, of_request, of_request, digest))
             found, now, *values, expires_at = cursor.fetchone()
         if found == _FOUND:
-            return read_record((*values, aware(expires_at)))
+            return read_record((*values, datetime.fromtimestamp(expires_at, UTC)))
         if found:
             raise OperationInProgress(same_request=found == _SAME_IN_FLIGHT)
         return Claim(operation=operation, claimed_at=now)
@@ -73,7 +75,7 @@ class PostgreSQL:
         completed_at = claim.claimed_at + duration
         expires_at = completed_at + ttl.total_seconds()
         values = [*written_values(claim, outcome, duration), claim.claimed_at, completed_at, expires_at]
-        with connection.cursor() as cursor:
+        with _cursor(connection) as cursor:
             run(cursor, self._insert, values)
             if not cursor.rowcount:
                 run(cursor, self._replace, values)
@@ -97,6 +99,19 @@ class PostgreSQL:
             if not deleted:
                 return
             yield deleted
+
+
+def _cursor(connection: Any) -> CursorWrapper:
+    """Return a cursor that prepares its statements where the project lets psycopg do so (``prepare_threshold``).
+
+    Planning these statements costs more than running them. Django's own cursors bind on the client and never prepare.
+    """
+    connection.ensure_connection()
+    if getattr(connection.connection, "prepare_threshold", None) is None:
+        return cast(CursorWrapper, connection.cursor())
+    cursor = connection.Database.Cursor(connection.connection)
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    return cast(CursorWrapper, wrap(cursor))
 
 
 def _lock(digest: bytes) -> int:

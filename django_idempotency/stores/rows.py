@@ -25,7 +25,6 @@ READ_FIELDS = (
     "response_status",
     "response_headers",
     "response_body",
-    "expires_at",
 )
 TIME_FIELDS = ("created_at", "completed_at", "expires_at")
 WRITTEN_FIELDS = (
@@ -65,7 +64,7 @@ class RecordTable:
 
     @cached_property
     def read_columns(self) -> str:
-        """The columns that ``read_record`` takes, of the table alias ``r``."""
+        """The columns of READ_FIELDS, of the table alias ``r``."""
         return self.columns(READ_FIELDS, "r.")
 
     def insert(self, *, headers: str = "%s", time: str = "%s") -> str:
@@ -104,7 +103,7 @@ def written_values(claim: Claim, outcome: Outcome, duration: float) -> list[Any]
 
 
 def read_record(row: Sequence[Any]) -> Record:
-    """Make a record of the values of READ_FIELDS, the time being aware already."""
+    """Make a record of the values of READ_FIELDS and the expiry."""
     version, secret_id, digest, status, headers, body, expires_at = row
     return Record(
         fingerprint=Fingerprint(version=version, secret_id=secret_id, digest=bytes(digest)),

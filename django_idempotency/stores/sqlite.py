@@ -27,7 +27,8 @@ class SQLite:
         table = RecordTable(connection)
         digest, expires_at, status, id_ = (table.column(name) for name in ("digest", "expires_at", "status", "id"))
         self._select = (
-            f"SELECT {table.read_columns} FROM {table.name} AS r WHERE r.{digest} = %s AND r.{expires_at} > %s"
+            f"SELECT {table.read_columns}, r.{expires_at} FROM {table.name} AS r "
+            f"WHERE r.{digest} = %s AND r.{expires_at} > %s"
         )
         self._forget = f"DELETE FROM {table.name} WHERE {digest} = %s AND {expires_at} <= %s"
         self._insert = table.insert() + "NOTHING"

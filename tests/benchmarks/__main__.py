@@ -8,6 +8,7 @@ wrote another number of rows than it should) or a goal was missed. Run it on a m
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shlex
 import signal
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> int:
     """Run one benchmark; return the exit status."""
     asked = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
+    os.environ["BENCHMARK_PREPARED"] = str(int(asked.prepared))
     try:
         find_wrk()
         return 0 if _run(asked, arguments).is_good else 1
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=4, help="of each worker, default: 4")
     parser.add_argument("--records", type=int, help="of growth (default: 1000000) and purge (default: 2000000)")
     parser.add_argument("--seed", type=int, help="of the shuffled order, default: a random one")
+    parser.add_argument("--prepared", action="store_true", help="with OPTIONS['prepare_threshold'] = 0 in DATABASES")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write figures, runs, seed and versions there")
     return parser
 
