@@ -78,7 +78,8 @@ class RecordTable:
 
     def replace(self, now: str) -> str:
         """Return how ``insert`` goes on to take the place of a record that has expired, never of a live one."""
-        updates = ", ".join(f"{self.column(field)} = EXCLUDED.{self.column(field)}" for field in WRITTEN_FIELDS)
+        fields = (*WRITTEN_FIELDS, "status")
+        updates = ", ".join(f"{self.column(field)} = EXCLUDED.{self.column(field)}" for field in fields)
         return f"UPDATE SET {updates} WHERE {self.name}.{self.column('expires_at')} <= {now}"
 
 
