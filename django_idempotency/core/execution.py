@@ -109,8 +109,8 @@ def execute(
 ) -> Execution[T]:
     """Run an operation once, or replay what it came to.
 
-    ``run`` is called inside the store's transaction, at most once more for each conflict retry, and never where a live
-    record exists. Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, StoreUnavailable and whatever
+    ``run`` is called inside the store's transaction, never where a live record exists, and again only after its effects
+    were rolled back: for each conflict retry, or once if a rival completed and its record has gone since. Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, StoreUnavailable and whatever
     ``run`` raises.
     """
     if record := store.recall(operation):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Lock, local
 
-from django_idempotency.core.fingerprints import Fingerprint
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
@@ -19,7 +18,7 @@ from django_idempotency.stores.base import Store
 class MemoryTransaction:
     """Collects what is kept until the transaction commits."""
 
-    claimed: dict[bytes, Fingerprint] = field(default_factory=dict)
+    claimed: set[bytes] = field(default_factory=set)
     completed: dict[bytes, Record] = field(default_factory=dict)
 
     def rollback(self) -> None:
@@ -43,7 +42,7 @@ class MemoryStore(Store):
 
     @contextmanager
     def transaction(self) -> Iterator[MemoryTransaction]:
-        """Open a transaction; one opened inside another joins it only after it has committed."""
+        """Open a transaction; one that is opened inside another commits by itself."""
         transaction = MemoryTransaction()
         outer = getattr(self._local, "transaction", None)
         self._local.transaction = transaction
@@ -67,8 +66,8 @@ class MemoryStore(Store):
                 return record
             if rival := self._in_flight.get(digest):
                 raise OperationInProgress(same_request=rival.content_digest == operation.content_digest)
+            self._transaction.claimed.add(digest)
             self._in_flight[digest] = operation
-            self._transaction.claimed[digest] = operation.fingerprint
         return Claim(operation=operation)
 
     def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
