@@ -110,8 +110,8 @@ def execute(
     """Run an operation once, or replay what it came to.
 
     ``run`` is called inside the store's transaction, never where a live record exists, and again only after its effects
-    were rolled back: for each conflict retry, or once if a rival completed and its record has gone since. Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, StoreUnavailable and whatever
-    ``run`` raises.
+    were rolled back: for each conflict retry, or once if a rival completed and its record has gone since.
+    Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, StoreUnavailable and whatever ``run`` raises.
     """
     if record := store.recall(operation):
         return _replay(record, operation)
