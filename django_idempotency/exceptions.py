@@ -55,9 +55,31 @@ class ClaimLost(IdempotencyError):
     """Another owner completed the operation first; this attempt must be rolled back."""
 
 
+class LeaseLost(IdempotencyError):
+    """The lease on this operation ended while it ran; its effects are rolled back.
+
+    Somebody else carries the operation out, or has done so: the same request gets their outcome.
+    """
+
+
+class OutcomeUnknown(IdempotencyError):
+    """An earlier attempt broke off, and whether it had effects elsewhere cannot be told."""
+
+
+class StepChanged(OutcomeUnknown):
+    """An earlier attempt took this step with another version of the code, so that it cannot be resumed."""
+
+
 class StoreUnavailable(IdempotencyError):
     """The idempotency store cannot be reached; nothing was carried out."""
 
 
 class TransactionConflict(StoreUnavailable):
     """The database refused the transaction because of a concurrent one (serialization failure or deadlock)."""
+
+
+class NotDone(Exception):
+    """The outside call is known to have had no effect.
+
+    To be raised by the call of a step, for a refused connection, say: the step counts as not begun.
+    """

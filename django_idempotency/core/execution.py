@@ -4,80 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from contextlib import contextmanager
+from datetime import timedelta
 from threading import BoundedSemaphore
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
+from django_idempotency.core.attempts import Attempt, Execution, Raised, Run, replay
+from django_idempotency.core.leased_runs import LeasedRun, Store
+from django_idempotency.core.leases import LeaseTerms
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
-from django_idempotency.exceptions import (
-    ClaimLost,
-    FingerprintMismatch,
-    OperationInProgress,
-    OutcomeNotReplayable,
-    TransactionConflict,
-)
+from django_idempotency.exceptions import ClaimLost, FingerprintMismatch, OperationInProgress, TransactionConflict
 
 T = TypeVar("T")
 
 # A rival whose locks are being released one after the other can look like a different request for an instant.
 _SIGHTINGS_OF_A_MISMATCH = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
-
-
-class Transaction(Protocol):
-    """What the effects and the outcome commit in, together."""
-
-    def rollback(self) -> None:
-        """Undo everything when the transaction ends, without an exception."""
-
-
-class Store(Protocol):
-    """What the engine needs of a store."""
-
-    def recall(self, operation: Operation) -> Record | None:
-        """Return a live record if that can be told outside a transaction, for less than a claim."""
-
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Open the transaction of one attempt. Raises StoreUnavailable, TransactionConflict."""
-
-    def claim(self, operation: Operation) -> Claim | Record:
-        """Win the right to run, or return the live record. Raises OperationInProgress."""
-
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
-        """Keep the outcome within the open transaction and return its expiry. Raises ClaimLost."""
-
-    def rest(self) -> None:
-        """Give back what a waiting thread would hold for nothing, such as a pooled connection."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt(Generic[T]):
-    """How one run ended: what the caller gets, and what to keep. Without an outcome everything is rolled back."""
-
-    answer: T
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Raised(Generic[T]):
-    """A run whose effects are rolled back first; ``finish`` then tells the answer and what to keep all the same."""
-
-    finish: Callable[[], Attempt[T]]
-
-
-Run = Callable[[Claim], Attempt[T] | Raised[T]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution(Generic[T]):
-    """What came of an operation: the answer of the run that happened now, or the outcome of an earlier one."""
-
-    answer: T | None = None
-    replayed: Outcome | None = None
-    expires_at: datetime | None = None
 
 
 class WaitingRoom:
@@ -106,34 +49,36 @@ def execute(
     wait: timedelta = timedelta(0),
     waiting_room: WaitingRoom | None = None,
     conflict_retries: int = 0,
+    lease: LeaseTerms | None = None,
 ) -> Execution[T]:
     """Run an operation once, or replay what it came to.
 
+    With a ``lease`` the claim is committed first and held under these terms; else it commits with the effects.
     ``run`` is called inside the store's transaction, never where a live record exists, and again only after its effects
     were rolled back: for each conflict retry, or once if a rival completed and its record has gone since.
-    Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, StoreUnavailable and whatever ``run`` raises.
+    Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, OutcomeUnknown, LeaseLost, StoreUnavailable
+    and whatever ``run`` raises.
     """
     if record := store.recall(operation):
-        return _replay(record, operation)
-    try:
+        return replay(record, operation)
+
+    def attempt() -> Execution[T]:
+        if lease:
+            return LeasedRun[T](store=store, operation=operation, terms=lease, ttl=ttl).run(run)
         return _claim_and_run(store, operation, run, ttl, conflict_retries)
+
+    try:
+        return attempt()
     except OperationInProgress:
         if not wait or waiting_room is None:
             raise
         with waiting_room.seat() as seated:
             if not seated:
                 raise
-            return _wait(store, operation, run, ttl, conflict_retries, wait)
+            return _wait(store, attempt, wait)
 
 
-def _wait(
-    store: Store,
-    operation: Operation,
-    run: Run[T],
-    ttl: timedelta,
-    conflict_retries: int,
-    wait: timedelta,
-) -> Execution[T]:
+def _wait(store: Store, attempt: Callable[[], Execution[T]], wait: timedelta) -> Execution[T]:
     deadline = time.monotonic() + wait.total_seconds()
     pause = _SHORTEST_PAUSE
     while True:
@@ -141,7 +86,7 @@ def _wait(
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
         try:
-            return _claim_and_run(store, operation, run, ttl, conflict_retries)
+            return attempt()
         except OperationInProgress:
             if time.monotonic() >= deadline:
                 raise
@@ -179,7 +124,7 @@ def _attempt(store: Store, operation: Operation, run: Run[T], ttl: timedelta) ->
     with store.transaction() as transaction:
         found = store.claim(operation)
         if isinstance(found, Record):
-            return _replay(found, operation)
+            return replay(found, operation)
         ended = run(found)
         if isinstance(ended, Attempt) and ended.outcome:
             expires_at = store.complete(found, ended.outcome, ttl=ttl)
@@ -196,13 +141,5 @@ def _keep_after_rollback(store: Store, claim: Claim, answer: T, outcome: Outcome
     with store.transaction():
         found = store.claim(claim.operation)
         if isinstance(found, Record):
-            return _replay(found, claim.operation)
+            return replay(found, claim.operation)
         return Execution(answer=answer, expires_at=store.complete(claim, outcome, ttl=ttl))
-
-
-def _replay(record: Record, operation: Operation) -> Execution[T]:
-    if not operation.matches(record.fingerprint):
-        raise FingerprintMismatch
-    if record.outcome.body is None:
-        raise OutcomeNotReplayable(headers=record.outcome.headers)
-    return Execution(replayed=record.outcome, expires_at=record.expires_at)

@@ -65,6 +65,13 @@ class Keyring:
             raise UnknownFingerprint
         return hmac.compare_digest(fingerprint.digest, _hmac(secret, content_digest))
 
+    def derive(self, secret_id: str, message: bytes) -> bytes:
+        """Return an HMAC-SHA-256 (32 bytes) under a secret. Raises UnknownFingerprint if that is gone."""
+        secret = dict(self.secrets).get(secret_id)
+        if secret is None:
+            raise UnknownFingerprint
+        return _hmac(secret, message)
+
 
 @lru_cache(maxsize=16)
 def _keyring(secrets: tuple[str | bytes, ...]) -> Keyring:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from django_idempotency.core.fingerprints import FieldFilter
 from django_idempotency.core.keys import KEY_FORMATS, KeyFormat
+from django_idempotency.core.leases import MINUTE, OnCrash, Reconcile
 
 Keep = Literal["success", "returned", "raised"]
 BodyProtection = Literal["full", "none"]
+ClaimKind = Literal["transaction", "lease"]
 Scope = str | tuple[str, ...]
 
 # Answers about the caller, the connection or the moment, not about the operation.
@@ -46,6 +48,14 @@ class Policy:
     fingerprint_fields, fingerprint_exclude: members of the JSON object or form that alone count, or do not count.
     throttle_replays: whether a replay counts against the view's throttles.
     store: alias in ``IDEMPOTENCY_STORES``.
+    claim: ``transaction`` commits the claim together with effects and outcome; ``lease`` commits it first, for effects
+        that leave the database.
+    lease: how long a claim holds without a heartbeat.
+    heartbeat: how often a running claim is renewed, by default three times a lease; zero never renews it.
+    heartbeat_limit: how long a run is kept alive at most; then its lease ends.
+    on_crash: what becomes of an operation that broke off: ``retry`` runs it again, ``unknown`` never does so by itself.
+    reconcile: asks whether an operation of unknown outcome was done. Takes the claim; returns its outcome, ``not_done``
+        or None where that cannot be told.
     """
 
     required: bool = False
@@ -64,6 +74,12 @@ class Policy:
     fingerprint_exclude: Collection[str] = ()
     throttle_replays: bool = True
     store: str = "default"
+    claim: ClaimKind = "transaction"
+    lease: timedelta = MINUTE
+    heartbeat: timedelta | None = None
+    heartbeat_limit: timedelta = 15 * MINUTE
+    on_crash: OnCrash = "retry"
+    reconcile: Reconcile | None = None
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -75,6 +91,22 @@ class Policy:
         self._validate()
 
     def _validate(self) -> None:
+        choices = {"keep": Keep, "body": BodyProtection, "claim": ClaimKind, "on_crash": OnCrash}
+        for name, kind in choices.items():
+            allowed = get_args(kind)
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"Policy.{name} must be one of {allowed}.")
+        self._validate_numbers()
+        self._validate_lease()
+        refused = [
+            name for name in self.headers if name in _NEVER_KEPT_HEADERS or name.startswith(_NEVER_KEPT_PREFIXES)
+        ]
+        if refused:
+            raise ValueError(f"Policy.headers must not name {sorted(refused)}: they are never replayed.")
+        if self.key_format is not None and not callable(self.key_format) and self.key_format not in KEY_FORMATS:
+            raise ValueError(f"Policy.key_format must be callable or one of {sorted(KEY_FORMATS)}.")
+
+    def _validate_numbers(self) -> None:
         if self.ttl is not None and self.ttl < timedelta(seconds=1):
             raise ValueError("Policy.ttl must be at least one second.")
         if self.wait < timedelta(0):
@@ -85,17 +117,14 @@ class Policy:
             raise ValueError("Policy.conflict_retries must not be negative.")
         if self.max_body is not None and self.max_body < 0:
             raise ValueError("Policy.max_body must not be negative.")
-        refused = [
-            name for name in self.headers if name in _NEVER_KEPT_HEADERS or name.startswith(_NEVER_KEPT_PREFIXES)
-        ]
-        if refused:
-            raise ValueError(f"Policy.headers must not name {sorted(refused)}: they are never replayed.")
-        if self.keep not in ("success", "returned", "raised"):
-            raise ValueError("Policy.keep must be 'success', 'returned' or 'raised'.")
-        if self.body not in ("full", "none"):
-            raise ValueError("Policy.body must be 'full' or 'none'.")
-        if self.key_format is not None and not callable(self.key_format) and self.key_format not in KEY_FORMATS:
-            raise ValueError(f"Policy.key_format must be callable or one of {sorted(KEY_FORMATS)}.")
+
+    def _validate_lease(self) -> None:
+        if self.lease < timedelta(seconds=1):
+            raise ValueError("Policy.lease must be at least one second.")
+        if self.heartbeat is not None and not timedelta(0) <= self.heartbeat < self.lease:
+            raise ValueError("Policy.heartbeat must be shorter than the lease, and not negative.")
+        if self.heartbeat_limit < self.lease:
+            raise ValueError("Policy.heartbeat_limit must not be shorter than the lease.")
 
     def keeps(self, status: int, *, raised: bool = False) -> bool:
         """Tell whether an answer with this status is the outcome of the operation."""

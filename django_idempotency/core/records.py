@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter, time
+from uuid import UUID
 
 from django_idempotency.core.fingerprints import Fingerprint, Keyring, UnknownFingerprint
-from django_idempotency.core.keys import IdempotencyKey
+from django_idempotency.core.keys import IdempotencyKey, length_prefixed
 from django_idempotency.core.outcomes import Outcome
-from django_idempotency.exceptions import OutcomeNotReplayable
+from django_idempotency.exceptions import OutcomeNotReplayable, OutcomeUnknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,25 @@ class Claim:
     def duration(self) -> float:
         """Seconds since the claim was won."""
         return perf_counter() - self.started
+
+    @property
+    def secret_id(self) -> str:
+        """The id of the secret that keys are derived with: under a lease, that of the first attempt."""
+        return self.operation.keyring.secrets[0][0]
+
+    def derive_key(self, provider: str, purpose: str = "") -> str:
+        """Return a key to hand to a provider: a UUID (version 8) that is the same in each attempt of this operation.
+
+        It is an HMAC of the operation and tells nothing of the client's key. ``purpose`` tells apart several calls of
+        one provider. Raises OutcomeUnknown if the secret of an earlier attempt is no longer configured.
+        """
+        message = [b"django-idempotency derived key 1", provider.encode(), purpose.encode(), self.operation.key.digest]
+        try:
+            derived = bytearray(self.operation.keyring.derive(self.secret_id, length_prefixed(message))[:16])
+        except UnknownFingerprint as error:
+            raise OutcomeUnknown("The secret of the derived keys is no longer configured.") from error
+        derived[6], derived[8] = derived[6] & 0x0F | 0x80, derived[8] & 0x3F | 0x80
+        return str(UUID(bytes=bytes(derived)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

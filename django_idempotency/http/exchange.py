@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from django_idempotency.conf import settings
-from django_idempotency.core.execution import Attempt, Execution, Raised, Run, WaitingRoom, execute
+from django_idempotency.core.attempts import Attempt, Execution, Raised, Run
+from django_idempotency.core.execution import WaitingRoom, execute
+from django_idempotency.core.leases import Lease, LeaseTerms, Verdict
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation
 from django_idempotency.exceptions import IdempotencyError, OutcomeNotReplayable
 from django_idempotency.http.operations import wait_of
 from django_idempotency.http.problems import problem_of, problem_response
-from django_idempotency.http.responses import replay, tell_expiry
+from django_idempotency.http.responses import capture, replay, tell_expiry
 from django_idempotency.stores import get_store
 
 _waiting_room = lru_cache(maxsize=None)(WaitingRoom)
@@ -42,9 +45,42 @@ def perform(
         run_once,
         ttl=policy.ttl or settings.ttl,
         wait=wait,
-        waiting_room=_waiting_room(settings.MAX_WAITERS) if wait else None,
+        waiting_room=waiting_room() if wait else None,
         conflict_retries=policy.conflict_retries,
+        lease=lease_terms(policy),
     )
+
+
+def lease_terms(policy: Policy) -> LeaseTerms | None:
+    """Return the terms of a policy that claims by lease."""
+    if policy.claim != "lease":
+        return None
+    return LeaseTerms(
+        lease=policy.lease,
+        heartbeat=policy.heartbeat,
+        heartbeat_limit=policy.heartbeat_limit,
+        on_crash=policy.on_crash,
+        reconcile=_reconciler(policy) if policy.reconcile else None,
+    )
+
+
+def _reconciler(policy: Policy) -> Any:
+    def reconcile(lease: Lease) -> Verdict:
+        verdict = policy.reconcile(lease) if policy.reconcile else None
+        return capture(verdict, policy) if isinstance(verdict, HttpResponseBase) else verdict
+
+    return reconcile
+
+
+def attempt(response: HttpResponseBase, policy: Policy, *, kept: bool) -> Attempt[HttpResponseBase]:
+    """Return how a run ended that came to this response, rendered."""
+    outcome = capture(response, policy) if kept else None
+    return Attempt(answer=response, outcome=outcome, is_failure=response.status_code >= 500)
+
+
+def waiting_room() -> WaitingRoom:
+    """Return the waiting room of this process."""
+    return _waiting_room(settings.MAX_WAITERS)
 
 
 def is_running(request: HttpRequest) -> bool:

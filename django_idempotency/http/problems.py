@@ -59,6 +59,20 @@ PROBLEMS: dict[type[exceptions.IdempotencyError], Problem] = {
         retryable=False,
         advice="The operation is done and will not be done again; read its result from the resource.",
     ),
+    exceptions.OutcomeUnknown: Problem(
+        code="outcome-unknown",
+        status=409,
+        title="The outcome of the request with this Idempotency-Key is unknown",
+        retryable=False,
+        advice="An earlier attempt broke off. It will not be repeated until somebody has found out what it did.",
+    ),
+    exceptions.LeaseLost: Problem(
+        code="lease-lost",
+        status=409,
+        title="The request took too long and was taken over",
+        retryable=True,
+        advice="Nothing of this attempt was kept. Send the same request again to get the outcome of the one after it.",
+    ),
     exceptions.StoreUnavailable: Problem(
         code="store-unavailable",
         status=503,

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 from django.http.response import HttpResponseBase
 from rest_framework.request import Request
 
-from django_idempotency.core.execution import Attempt, Execution, Raised
+from django_idempotency.core.attempts import Attempt, Execution, Raised
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation
 from django_idempotency.http import exchange
-from django_idempotency.http.responses import capture
 from django_idempotency.http.transactions import atomic_requests
 from django_idempotency.stores import get_store
 
@@ -88,7 +87,7 @@ class HandlerRun:
         if callable(render := getattr(response, "render", None)):
             response = render()
         kept = self._policy.keeps(response.status_code, raised=raised)
-        return Attempt(answer=response, outcome=capture(response, self._policy) if kept else None)
+        return exchange.attempt(response, self._policy, kept=kept)
 
 
 def run_unprotected(view: IdempotencyMixin, handler: Handler, request: Request, status: str = "") -> HttpResponseBase:

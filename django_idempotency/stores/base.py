@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
 from django.core.checks import CheckMessage
 
-from django_idempotency.core.execution import Transaction
+from django_idempotency.core.attempts import Transaction
+from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
+from django_idempotency.core.steps import Steps
 
 
 class Store(ABC):
@@ -39,11 +41,47 @@ class Store(ABC):
 
     @abstractmethod
     def claim(self, operation: Operation) -> Claim | Record:
-        """Win the right to run within the open transaction, or return the live record. Raises OperationInProgress."""
+        """Win the right to run within the open transaction, or return the live record.
+
+        Raises OperationInProgress, and OutcomeUnknown where a lease on this operation has broken off.
+        """
 
     @abstractmethod
     def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
-        """Keep the outcome within the open transaction; return its expiry. Raises ClaimLost if a rival completed."""
+        """Keep the outcome within the open transaction; return its expiry.
+
+        Raises ClaimLost if a rival has completed, LeaseLost if the claim is a lease that is no longer held.
+        """
+
+    @abstractmethod
+    def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
+        """Commit a claim where nothing live is known of the operation; else tell what is.
+
+        A completed record is live until it expires, any other one for ever. Raises RuntimeError within a transaction.
+        """
+
+    @abstractmethod
+    def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
+        """Commit a claim in the place of what was seen, None if that has changed or its lease has not ended."""
+
+    @abstractmethod
+    def renew(self, held: Lease, *, lease: timedelta) -> bool:
+        """Move the deadline to this long from now; tell whether the lease was still held."""
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """Let go, for the time of an outside call, of what an open transaction keeps others from."""
+        return nullcontext()
+
+    @abstractmethod
+    def write_steps(self, lease: Lease, steps: Steps, *, in_transaction: bool = False) -> None:
+        """Commit steps at once, whatever transaction is open, or within that. Raises LeaseLost, StoreUnavailable."""
+
+    @abstractmethod
+    def release(self, lease: Lease, *, unknown: bool) -> None:
+        """Let go of what is still held: as of unknown outcome, or free, keeping the steps if there are any."""
+
+    def close(self) -> None:  # noqa: B027 - most stores hold nothing
+        """Close what the calling thread holds open."""
 
     def rest(self) -> None:  # noqa: B027 - most stores hold nothing
         """Give back what a waiting thread would hold for nothing, such as a pooled connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -21,8 +22,10 @@ from django.db import (
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
+from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import OperationInProgress, StoreUnavailable, TransactionConflict
 from django_idempotency.stores import models
 from django_idempotency.stores.base import Store
@@ -72,6 +75,51 @@ class DatabaseStore(Store):
         connection = connections[self.alias]
         with _outages:
             return self._dialect(connection).complete(connection, claim, outcome, ttl)
+
+    def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
+        """Commit a claim, or tell what is live. Raises StoreUnavailable, RuntimeError within a transaction."""
+        connection = connections[self.alias]
+        with _outages:
+            dialect = self._dialect(connection)
+            return dialect.begun(connection, dialect.leases.reserve(connection, self, operation, lease, ttl))
+
+    def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
+        """Commit a claim in the place of what was seen, if that has not changed. Raises StoreUnavailable."""
+        connection = connections[self.alias]
+        with _outages:
+            dialect = self._dialect(connection)
+            return dialect.begun(connection, dialect.leases.take_over(connection, self, operation, held, lease))
+
+    def renew(self, held: Lease, *, lease: timedelta) -> bool:
+        """Move the deadline; tell whether the lease was still held. Raises StoreUnavailable."""
+        connection = connections[self.alias]
+        try:
+            with _outages:
+                return self._dialect(connection).leases.renew(connection, held, lease)
+        except OperationInProgress:
+            return True  # a writer keeps everybody out, also those who would take over
+
+    def suspended(self) -> AbstractContextManager[None]:
+        """Let go of the database for the time of an outside call, where it lets in one writer at a time."""
+        connection = connections[self.alias]
+        return self._dialect(connection).suspended(connection)
+
+    def write_steps(self, lease: Lease, steps: Steps, *, in_transaction: bool = False) -> None:
+        """Commit steps at once, or within the open transaction. Raises LeaseLost, StoreUnavailable."""
+        connection = connections[self.alias]
+        dialect = self._dialect(connection)
+        with _outages, nullcontext(connection) if in_transaction else dialect.committing(connection) as writing:
+            dialect.leases.write_steps(writing, lease, steps)
+
+    def release(self, lease: Lease, *, unknown: bool) -> None:
+        """Let go of what is still held. Raises StoreUnavailable."""
+        connection = connections[self.alias]
+        with _outages:
+            self._dialect(connection).leases.release(connection, lease, unknown=unknown)
+
+    def close(self) -> None:
+        """Close the calling thread's connection."""
+        connections[self.alias].close()
 
     def rest(self) -> None:
         """Return a pooled connection to its pool, so that waiting threads cannot starve the one they wait for."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Lock, local
+from uuid import UUID, uuid4
 
+from django_idempotency.core.fingerprints import Fingerprint
+from django_idempotency.core.leases import Held, HeldStatus, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
-from django_idempotency.exceptions import ClaimLost, OperationInProgress
+from django_idempotency.core.steps import Steps
+from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress
 from django_idempotency.stores.base import Store
 
 
@@ -20,10 +25,39 @@ class MemoryTransaction:
 
     claimed: set[bytes] = field(default_factory=set)
     completed: dict[bytes, Record] = field(default_factory=dict)
+    leases: list[Lease] = field(default_factory=list)
 
     def rollback(self) -> None:
         """Forget what was to be kept."""
         self.completed.clear()
+
+
+@dataclass
+class Holding:
+    """What is known of an operation under a lease; the deadline is on the monotonic clock."""
+
+    fingerprint: Fingerprint
+    deadline: float
+    owner: UUID = field(default_factory=uuid4)
+    status: HeldStatus = "in_progress"
+    attempt: int = 1
+    steps: str = "[]"
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline <= time.monotonic()
+
+    def seen(self) -> Held:
+        """Return what others see of it."""
+        return Held(
+            status=self.status,
+            fingerprint=self.fingerprint,
+            owner=self.owner,
+            attempt=self.attempt,
+            has_lapsed=self.has_lapsed,
+            steps=Steps.decode(self.steps),
+        )
 
 
 class MemoryStore(Store):
@@ -33,6 +67,7 @@ class MemoryStore(Store):
         self._lock = Lock()
         self._records: dict[bytes, Record] = {}
         self._in_flight: dict[bytes, Operation] = {}
+        self._held: dict[bytes, Holding] = {}
         self._local = local()
 
     def recall(self, operation: Operation) -> Record | None:
@@ -54,9 +89,19 @@ class MemoryStore(Store):
         finally:
             self._local.transaction = outer
             with self._lock:
-                self._records.update(transaction.completed)
+                self._commit(transaction)
                 for digest in transaction.claimed:
                     self._in_flight.pop(digest, None)
+
+    def _commit(self, transaction: MemoryTransaction) -> None:
+        """Keep what is completed; a lease that was lost meanwhile keeps nothing."""
+        for lease in transaction.leases if transaction.completed else ():
+            digest = lease.operation.key.digest
+            if (holding := self._held.get(digest)) and holding.owner == lease.owner:
+                del self._held[digest]
+            else:
+                del transaction.completed[digest]
+        self._records.update(transaction.completed)
 
     def claim(self, operation: Operation) -> Claim | Record:
         """Win the right to run, or return the live record. Raises OperationInProgress."""
@@ -64,6 +109,8 @@ class MemoryStore(Store):
         with self._lock:
             if record := self._live(digest):
                 return record
+            if holding := self._held.get(digest):
+                holding.seen().refuse(operation)
             if rival := self._in_flight.get(digest):
                 raise OperationInProgress(same_request=rival.content_digest == operation.content_digest)
             self._transaction.claimed.add(digest)
@@ -75,12 +122,88 @@ class MemoryStore(Store):
         operation = claim.operation
         expires_at = datetime.now(UTC) + ttl
         with self._lock:
+            if isinstance(claim, Lease):
+                self._holding(claim)
+                self._transaction.leases.append(claim)
             if self._live(operation.key.digest):
                 raise ClaimLost
+        fingerprint = claim.fingerprint if isinstance(claim, Lease) else operation.fingerprint
         self._transaction.completed[operation.key.digest] = Record(
-            fingerprint=operation.fingerprint, outcome=outcome, expires_at=expires_at
+            fingerprint=fingerprint, outcome=outcome, expires_at=expires_at
         )
         return expires_at
+
+    def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
+        """Hold the operation where nothing live is known of it; else tell what is."""
+        digest = operation.key.digest
+        with self._lock:
+            if record := self._live(digest):
+                return Held(
+                    status="completed",
+                    fingerprint=record.fingerprint,
+                    owner=None,
+                    attempt=1,
+                    has_lapsed=False,
+                    steps=Steps(),
+                    record=record,
+                )
+            if holding := self._held.get(digest):
+                return holding.seen()
+            holding = Holding(fingerprint=operation.fingerprint, deadline=time.monotonic() + lease.total_seconds())
+            self._held[digest] = holding
+            return self._lease(operation, holding)
+
+    def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
+        """Change the owner of what is still as it was seen."""
+        with self._lock:
+            holding = self._held.get(operation.key.digest)
+            if holding is None or (holding.owner, holding.status) != (held.owner, held.status):
+                return None
+            if holding.status == "in_progress" and not holding.has_lapsed:
+                return None
+            holding.owner, holding.status = uuid4(), "in_progress"
+            holding.attempt += 1
+            holding.deadline = time.monotonic() + lease.total_seconds()
+            return self._lease(operation, holding)
+
+    def renew(self, held: Lease, *, lease: timedelta) -> bool:
+        """Move the deadline; tell whether the lease was still held."""
+        with self._lock:
+            try:
+                self._holding(held).deadline = time.monotonic() + lease.total_seconds()
+            except LeaseLost:
+                return False
+            return True
+
+    def write_steps(self, lease: Lease, steps: Steps, *, in_transaction: bool = False) -> None:
+        """Keep steps at once. Raises LeaseLost."""
+        with self._lock:
+            self._holding(lease).steps = steps.encode()
+
+    def release(self, lease: Lease, *, unknown: bool) -> None:
+        """Let go of what is still held."""
+        with self._lock, suppress(LeaseLost):
+            holding = self._holding(lease)
+            if unknown or lease.steps:
+                holding.status, holding.steps = "unknown" if unknown else "released", lease.steps.encode()
+            else:
+                del self._held[lease.operation.key.digest]
+
+    def _holding(self, lease: Lease) -> Holding:
+        holding = self._held.get(lease.operation.key.digest)
+        if holding is None or holding.owner != lease.owner or holding.status != "in_progress":
+            raise LeaseLost
+        return holding
+
+    def _lease(self, operation: Operation, holding: Holding) -> Lease:
+        return Lease(
+            operation=operation,
+            attempt=holding.attempt,
+            owner=holding.owner,
+            fingerprint=holding.fingerprint,
+            steps=Steps.decode(holding.steps),
+            store=self,
+        )
 
     def count_expired(self) -> int:
         """Return how many records have expired."""

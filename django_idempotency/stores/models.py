@@ -12,9 +12,13 @@ class Record(models.Model):
     """What is known of one operation: who asked for what, and what came of it."""
 
     class Status(models.TextChoices):
-        """Where the operation stands. Operations under a transaction claim appear only once they are completed."""
+        """Where the operation stands. Operations under a transaction claim appear only once they are completed.
+
+        Released operations were begun and given up, after steps that a retry need not take again.
+        """
 
         IN_PROGRESS = "in_progress", _("in progress")
+        RELEASED = "released", _("released")
         COMPLETED = "completed", _("completed")
         UNKNOWN = "unknown", _("unknown")
 
@@ -29,6 +33,7 @@ class Record(models.Model):
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
     owner = models.UUIDField(_("owner token"), null=True)
     lease_expires_at = models.DateTimeField(_("lease expires"), null=True)
+    steps = models.JSONField(_("steps"), null=True, help_text=_("Outside calls that were begun or done."))
     response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
     response_headers = models.JSONField(_("response headers"), default=list)
     response_body = models.BinaryField(_("response body"), null=True)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
+from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
+from django_idempotency.stores.leases import LeaseTable, is_enclosed
 from django_idempotency.stores.rows import RecordTable, read_record, run, written_values
 
-_FOUND, _SAME_IN_FLIGHT, _OTHER_IN_FLIGHT = "found", "same", "other"
+T = TypeVar("T")
+_IDLE = 0  # psycopg.pq.TransactionStatus.IDLE, which may not be installed
+_FOUND, _HELD, _SAME_IN_FLIGHT, _OTHER_IN_FLIGHT = "found", "held", "same", "other"
 
 
 class PostgreSQL:
@@ -29,9 +34,9 @@ class PostgreSQL:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         table = RecordTable(connection)
         digest, expires_at, status = (table.column(name) for name in ("digest", "expires_at", "status"))
-        live = f"r.{digest} = %s AND r.{expires_at} > statement_timestamp()"
+        live = f"r.{digest} = %s AND (r.{expires_at} > statement_timestamp() OR r.{status} <> 'completed')"
         self._claim = (
-            f"SELECT CASE WHEN r.{digest} IS NOT NULL THEN '{_FOUND}' "
+            f"SELECT CASE WHEN r.{status} = 'completed' THEN '{_FOUND}' WHEN r.{status} <> '' THEN '{_HELD}' "
             f"WHEN pg_try_advisory_xact_lock(%s) THEN CASE WHEN pg_advisory_xact_lock(%s) IS NULL THEN '' END "
             f"WHEN pg_try_advisory_xact_lock_shared(%s) THEN '{_OTHER_IN_FLIGHT}' "
             f"ELSE '{_SAME_IN_FLIGHT}' END, extract(epoch FROM statement_timestamp())::float8, "
@@ -41,7 +46,14 @@ class PostgreSQL:
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
         self._insert = insert + "NOTHING"
         self._replace = insert + table.replace("statement_timestamp()")
-        expired = f"{expires_at} <= statement_timestamp() AND {status} = 'completed'"
+        self.leases = LeaseTable(
+            table,
+            moment="statement_timestamp() + make_interval(secs => %s)",
+            as_moment=lambda connection, seconds: seconds,
+            json="%s::jsonb",
+            renewed="ctid = (SELECT ctid FROM {name} WHERE {held} FOR UPDATE SKIP LOCKED)",
+        )
+        expired = table.is_expired("statement_timestamp()")
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
         # The lower bound spares each batch the index entries of those before it, which a long transaction keeps alive.
         self._purge = (
@@ -65,12 +77,16 @@ class PostgreSQL:
             found, now, *values, expires_at = cursor.fetchone()
         if found == _FOUND:
             return read_record((*values, datetime.fromtimestamp(expires_at, UTC)))
+        if found == _HELD:
+            self.leases.refuse(connection, operation)
         if found:
             raise OperationInProgress(same_request=found == _SAME_IN_FLIGHT)
         return Claim(operation=operation, claimed_at=now)
 
     def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
         """Insert the record, or put it in the place of an expired one; no row means that a rival has completed."""
+        if isinstance(claim, Lease):
+            return self.leases.complete(connection, claim, outcome, ttl)
         duration = claim.duration
         completed_at = claim.claimed_at + duration
         expires_at = completed_at + ttl.total_seconds()
@@ -82,6 +98,36 @@ class PostgreSQL:
             if not cursor.rowcount:
                 raise ClaimLost
         return datetime.fromtimestamp(expires_at, UTC)
+
+    @contextmanager
+    def committing(self, connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
+        """Yield a connection whose changes are committed at once: this one where its transaction has not begun yet."""
+        raw: Any = connection.connection
+        if not connection.in_atomic_block or is_enclosed(connection):
+            yield connection
+        elif raw.info.transaction_status == _IDLE:
+            yield connection
+            raw.commit()
+        else:
+            with self._aside(connection) as other:
+                yield other
+
+    @contextmanager
+    def _aside(self, connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
+        """Open a second connection."""
+        other = connection.copy()
+        try:
+            yield other
+        finally:
+            other.close()
+
+    def begun(self, connection: BaseDatabaseWrapper, reserved: T) -> T:
+        """Return what has been reserved."""
+        return reserved
+
+    def suspended(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+        """Suspend nothing: an open transaction keeps nobody from their steps."""
+        return nullcontext()
 
     def count_expired(self, connection: BaseDatabaseWrapper) -> int:
         """Count what a purge would delete."""

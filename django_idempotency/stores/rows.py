@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_idempotency.conf import settings
 from django_idempotency.core.fingerprints import Fingerprint
 from django_idempotency.core.outcomes import Outcome
-from django_idempotency.core.records import Claim, Record
+from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.stores import models
 
 READ_FIELDS = (
@@ -43,6 +43,7 @@ WRITTEN_FIELDS = (
     "duration",
     *TIME_FIELDS,
 )
+LEASE_FIELDS = ("owner", "lease_expires_at", "steps")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -80,12 +81,22 @@ class RecordTable:
         """Return how ``insert`` goes on to take the place of a record that has expired, never of a live one."""
         fields = (*WRITTEN_FIELDS, "status")
         updates = ", ".join(f"{self.column(field)} = EXCLUDED.{self.column(field)}" for field in fields)
-        return f"UPDATE SET {updates} WHERE {self.name}.{self.column('expires_at')} <= {now}"
+        updates += "".join(f", {self.column(field)} = NULL" for field in LEASE_FIELDS)
+        return f"UPDATE SET {updates} WHERE {self.is_expired(now, f'{self.name}.')}"
+
+    def is_expired(self, now: str, prefix: str = "") -> str:
+        """Return the condition that a record may be forgotten: only what is completed expires."""
+        return f"{prefix}{self.column('expires_at')} <= {now} AND {prefix}{self.column('status')} = 'completed'"
 
 
 def written_values(claim: Claim, outcome: Outcome, duration: float) -> list[Any]:
     """Return the parameters of WRITTEN_FIELDS up to the times."""
-    key, fingerprint = claim.operation.key, claim.operation.fingerprint
+    return [*key_values(claim.operation), claim.attempt, *outcome_values(outcome), duration]
+
+
+def key_values(operation: Operation) -> list[Any]:
+    """Return what tells an operation and its request: the first values of WRITTEN_FIELDS."""
+    key, fingerprint = operation.key, operation.fingerprint
     return [
         key.digest,
         " / ".join(key.scope),
@@ -94,20 +105,25 @@ def written_values(claim: Claim, outcome: Outcome, duration: float) -> list[Any]
         fingerprint.version,
         fingerprint.secret_id,
         fingerprint.digest,
-        claim.attempt,
-        outcome.status,
-        _encode(outcome.headers),
-        outcome.body,
-        outcome.hash,
-        duration,
     ]
+
+
+def outcome_values(outcome: Outcome) -> list[Any]:
+    """Return the values of the outcome in WRITTEN_FIELDS."""
+    return [outcome.status, _encode(outcome.headers), outcome.body, outcome.hash]
+
+
+def read_fingerprint(row: Sequence[Any]) -> Fingerprint:
+    """Make a fingerprint of the first values of READ_FIELDS."""
+    version, secret_id, digest = row[:3]
+    return Fingerprint(version=version, secret_id=secret_id, digest=bytes(digest))
 
 
 def read_record(row: Sequence[Any]) -> Record:
     """Make a record of the values of READ_FIELDS and the expiry."""
-    version, secret_id, digest, status, headers, body, expires_at = row
+    *_, status, headers, body, expires_at = row
     return Record(
-        fingerprint=Fingerprint(version=version, secret_id=secret_id, digest=bytes(digest)),
+        fingerprint=read_fingerprint(row),
         outcome=Outcome(
             status=status,
             headers=tuple((name, value) for name, value in json.loads(headers)),

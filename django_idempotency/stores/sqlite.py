@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
+from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost
+from django_idempotency.stores.leases import LeaseTable, is_enclosed
 from django_idempotency.stores.rows import RecordTable, aware, read_record, run, written_values
+
+T = TypeVar("T")
+_CHANGES = "idempotency_changes"
 
 
 class SQLite:
@@ -28,11 +34,12 @@ class SQLite:
         digest, expires_at, status, id_ = (table.column(name) for name in ("digest", "expires_at", "status", "id"))
         self._select = (
             f"SELECT {table.read_columns}, r.{expires_at} FROM {table.name} AS r "
-            f"WHERE r.{digest} = %s AND r.{expires_at} > %s"
+            f"WHERE r.{digest} = %s AND r.{expires_at} > %s AND r.{status} = 'completed'"
         )
-        self._forget = f"DELETE FROM {table.name} WHERE {digest} = %s AND {expires_at} <= %s"
+        self.leases = LeaseTable(table, moment="%s", as_moment=_moment)
+        expired = table.is_expired("%s")
+        self._forget = f"DELETE FROM {table.name} WHERE {digest} = %s AND {expired}"
         self._insert = table.insert() + "NOTHING"
-        expired = f"{expires_at} <= %s AND {status} = 'completed'"
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
         self._purge = (
             f"DELETE FROM {table.name} WHERE {id_} IN "
@@ -54,10 +61,16 @@ class SQLite:
         with connection.cursor() as cursor:
             run(cursor, self._forget, (operation.key.digest, _now(connection)))
         claimed_at = datetime.now(UTC).timestamp()
-        return self.recall(connection, operation) or Claim(operation=operation, claimed_at=claimed_at)
+        if record := self.recall(connection, operation):
+            return record
+        if self.leases.look(connection, operation):
+            self.leases.refuse(connection, operation)
+        return Claim(operation=operation, claimed_at=claimed_at)
 
     def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
         """Insert the record; no row means that a rival has completed. The claim has removed what had expired."""
+        if isinstance(claim, Lease):
+            return self.leases.complete(connection, claim, outcome, ttl)
         claimed_at, duration = datetime.fromtimestamp(claim.claimed_at, UTC), claim.duration
         completed_at = claimed_at + timedelta(seconds=duration)
         times = (claimed_at, completed_at, completed_at + ttl)
@@ -67,6 +80,44 @@ class SQLite:
             if not cursor.rowcount:
                 raise ClaimLost
         return completed_at + ttl
+
+    def committing(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[BaseDatabaseWrapper]:
+        """Yield the connection itself: while a transaction is suspended, what it changes is committed at once."""
+        return nullcontext(connection)
+
+    @contextmanager
+    def suspended(self, connection: BaseDatabaseWrapper) -> Iterator[None]:
+        """End the open transaction, which must not have written anything, and begin another one afterwards.
+
+        SQLite lets one writer in at a time: for as long as the transaction is open, nobody could write down a step, nor
+        anything else. Raises RuntimeError where something would be torn apart.
+        """
+        if not connection.in_atomic_block or is_enclosed(connection):
+            yield
+            return
+        raw: Any = connection.connection
+        if len(connection.atomic_blocks) > 1 or raw.total_changes != getattr(connection, _CHANGES, None):
+            raise RuntimeError(
+                "On SQLite a step comes before the first write of the view, and outside of atomic(): the database lets "
+                "in one writer at a time, who must not hold it while waiting for somebody else."
+            )
+        raw.execute("COMMIT")
+        try:
+            yield
+        finally:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("BEGIN IMMEDIATE")
+            except BaseException:
+                connection.needs_rollback = True  # without it the view would go on to write outside of a transaction
+                raise
+            self.begun(connection)
+
+    def begun(self, connection: BaseDatabaseWrapper, reserved: T = None) -> T:  # type: ignore[assignment]
+        """Note how much this connection has written before its transaction; return what has been reserved for that."""
+        raw: Any = connection.connection
+        setattr(connection, _CHANGES, raw.total_changes)
+        return reserved
 
     def count_expired(self, connection: BaseDatabaseWrapper) -> int:
         """Count what a purge would delete."""
@@ -87,6 +138,10 @@ class SQLite:
 
 def _now(connection: BaseDatabaseWrapper) -> Any:
     return _column_time(connection, datetime.now(UTC))
+
+
+def _moment(connection: BaseDatabaseWrapper, seconds: float) -> Any:
+    return _column_time(connection, datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def _column_time(connection: BaseDatabaseWrapper, value: datetime) -> Any:
