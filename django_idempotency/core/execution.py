@@ -59,8 +59,6 @@ def execute(
     Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, OutcomeUnknown, LeaseLost, StoreUnavailable
     and whatever ``run`` raises.
     """
-    if record := store.recall(operation):
-        return replay(record, operation)
 
     def attempt() -> Execution[T]:
         if lease:
@@ -121,6 +119,8 @@ def _claim_and_run(
 
 
 def _attempt(store: Store, operation: Operation, run: Run[T], ttl: timedelta) -> Execution[T]:
+    if record := store.recall(operation):
+        return replay(record, operation)
     with store.transaction() as transaction:
         found = store.claim(operation)
         if isinstance(found, Record):

@@ -63,6 +63,8 @@ class LeasedRun(Generic[T]):
 
     def begin(self) -> Lease | Record:
         """Commit a claim, or find the outcome. Raises OperationInProgress, FingerprintMismatch, OutcomeUnknown."""
+        if record := self.store.recall(self.operation):
+            return record
         for _ in range(_TRIES):
             found = self.store.reserve(self.operation, lease=self.terms.lease, ttl=self.ttl)
             if isinstance(found, Lease):

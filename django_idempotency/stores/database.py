@@ -187,6 +187,7 @@ class DatabaseTransaction:
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
+        self.is_rolled_back = False
         self._atomic = transaction.atomic(using=alias)
 
     def __enter__(self) -> DatabaseTransaction:
@@ -210,6 +211,7 @@ class DatabaseTransaction:
 
     def rollback(self) -> None:
         """Undo everything when the block ends."""
+        self.is_rolled_back = True
         transaction.set_rollback(True, using=self._alias)
 
 

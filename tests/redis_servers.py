@@ -1,0 +1,40 @@
+"""A Redis for tests, and caches that name it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.cache import caches
+from django.test import override_settings
+
+from demo_project.servers import ServerUnavailable, redis_url
+
+
+def cache(url: str, **options: Any) -> dict[str, Any]:
+    """Return an entry of CACHES as the documentation recommends it."""
+    return {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": url,
+        "OPTIONS": {"SOCKET_TIMEOUT": 0.1, "SOCKET_CONNECT_TIMEOUT": 0.1, **options},
+    }
+
+
+def started_url() -> str:
+    """Return the URL of one server for all tests; skip where there is none."""
+    try:
+        os.environ.setdefault("REDIS_URL", redis_url())
+    except ServerUnavailable as error:
+        pytest.skip(str(error))
+    return os.environ["REDIS_URL"]
+
+
+@contextmanager
+def cached_by(url: str, **store: Any) -> Iterator[Any]:
+    """Let the default store be a CachedDatabaseStore on this server; yield its client."""
+    backend = {"BACKEND": "django_idempotency.stores.cached.CachedDatabaseStore", "OPTIONS": store}
+    with override_settings(CACHES={"default": cache(url)}, IDEMPOTENCY_STORES={"default": backend}):
+        yield caches["default"].client.get_client(write=True)  # type: ignore[attr-defined]
