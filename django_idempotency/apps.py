@@ -5,7 +5,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class IdempotencyConfig(AppConfig):
-    """Registers the system checks when Django starts."""
+    """Registers the system checks and connects the listeners when Django starts."""
 
     name = "django_idempotency"
     label = "idempotency"
@@ -13,7 +13,9 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks, connect the listeners."""
         from django_idempotency import checks
+        from django_idempotency.audit import events
 
         checks.register_all()
+        events.connect()

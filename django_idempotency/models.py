@@ -1,5 +1,6 @@
 """An index only: each room owns its models."""
 
+from django_idempotency.audit.models import AuditEvent
 from django_idempotency.stores.models import Record
 
-__all__ = ["Record"]
+__all__ = ["AuditEvent", "Record"]

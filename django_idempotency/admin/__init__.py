@@ -1,5 +1,6 @@
 """The admin."""
 
+from django_idempotency.admin.audit import AuditEventAdmin
 from django_idempotency.admin.records import RecordAdmin
 
-__all__ = ["RecordAdmin"]
+__all__ = ["AuditEventAdmin", "RecordAdmin"]

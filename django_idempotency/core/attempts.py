@@ -34,8 +34,11 @@ class TransactionStore(Protocol):
     def claim(self, operation: Operation) -> Claim | Record:
         """Win the right to run, or return the live record. Raises OperationInProgress."""
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
-        """Keep the outcome within the open transaction and return its expiry. Raises ClaimLost, LeaseLost."""
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
+        """Keep the outcome within the open transaction and return its expiry. Raises ClaimLost, LeaseLost.
+
+        After the ``last`` statement of a transaction nothing follows, so that it may be committed at once.
+        """
 
     def rest(self) -> None:
         """Give back what a waiting thread would hold for nothing, such as a pooled connection."""

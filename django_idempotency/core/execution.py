@@ -62,7 +62,8 @@ def execute(
 
     def attempt() -> Execution[T]:
         if lease:
-            return LeasedRun[T](store=store, operation=operation, terms=lease, ttl=ttl).run(run)
+            leased: LeasedRun[T] = LeasedRun(store=store, operation=operation, terms=lease, ttl=ttl)
+            return leased.run(run)
         return _claim_and_run(store, operation, run, ttl, conflict_retries)
 
     try:
@@ -127,7 +128,7 @@ def _attempt(store: Store, operation: Operation, run: Run[T], ttl: timedelta) ->
             return replay(found, operation)
         ended = run(found)
         if isinstance(ended, Attempt) and ended.outcome:
-            expires_at = store.complete(found, ended.outcome, ttl=ttl)
+            expires_at = store.complete(found, ended.outcome, ttl=ttl, last=True)
             return Execution(answer=ended.answer, expires_at=expires_at)
         transaction.rollback()
     attempt = ended.finish() if isinstance(ended, Raised) else ended
@@ -142,4 +143,4 @@ def _keep_after_rollback(store: Store, claim: Claim, answer: T, outcome: Outcome
         found = store.claim(claim.operation)
         if isinstance(found, Record):
             return replay(found, claim.operation)
-        return Execution(answer=answer, expires_at=store.complete(claim, outcome, ttl=ttl))
+        return Execution(answer=answer, expires_at=store.complete(claim, outcome, ttl=ttl, last=True))

@@ -45,6 +45,8 @@ class Policy:
     retry_after: seconds that a refused duplicate is told to wait.
     conflict_retries: how often the view is run again after a serialization failure or a deadlock.
     scope: resolves tenant and principal from the request, in place of its user.
+    may_replay: takes the request and tells whether it may see the outcome of an earlier one; else it is refused (403).
+    form_field: name of the form field that carries the key of a browser form, which sends no header.
     fingerprint_fields, fingerprint_exclude: members of the JSON object or form that alone count, or do not count.
     throttle_replays: whether a replay counts against the view's throttles.
     store: alias in ``IDEMPOTENCY_STORES``.
@@ -70,6 +72,8 @@ class Policy:
     retry_after: int = 1
     conflict_retries: int = 0
     scope: Callable[[Any], Scope] | None = None
+    may_replay: Callable[[Any], bool] | None = None
+    form_field: str = ""
     fingerprint_fields: Collection[str] | None = None
     fingerprint_exclude: Collection[str] = ()
     throttle_replays: bool = True

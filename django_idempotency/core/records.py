@@ -39,10 +39,14 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The right to run an operation. ``claimed_at`` is the store's clock, in seconds since the epoch."""
+    """The right to run an operation. ``claimed_at`` is the store's clock, in seconds since the epoch.
+
+    ``replaces`` says that an expired record is in the place of the one to come.
+    """
 
     operation: Operation
     attempt: int = 1
+    replaces: bool = False
     claimed_at: float = field(default_factory=time)
     started: float = field(default_factory=perf_counter)
 

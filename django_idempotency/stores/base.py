@@ -47,9 +47,10 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
         """Keep the outcome within the open transaction; return its expiry.
 
+        After the ``last`` statement of a transaction nothing follows, so that it may be committed at once.
         Raises ClaimLost if a rival has completed, LeaseLost if the claim is a lease that is no longer held.
         """
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import local
 from types import TracebackType
 
-from django.db import transaction
+from django.db import connections, transaction
 
 from django_idempotency.core.fingerprints import UnknownFingerprint
 from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
-from django_idempotency.exceptions import FingerprintMismatch, OperationInProgress
+from django_idempotency.exceptions import OperationInProgress
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
-from django_idempotency.stores.encoding import Mark, decode, encode_mark, encode_record
+from django_idempotency.stores.encoding import MARK_PREFIX, Mark, Seal, decode, encode_mark, encode_record
 
 _LOOK_OR_MARK = """
 local found = redis.call('GET', KEYS[1])
@@ -27,16 +28,35 @@ if found then return found end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return false
 """
-_UNMARK = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+# Whoever left the mark: it spoke of a claim that has ended.
+_UNMARK = """
+local found = redis.call('GET', KEYS[1])
+if found and string.sub(found, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
 # A record that is found in the database is copied for no longer than this: its expiry is on the database's clock.
 _COPIED_FOR = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What goes to Redis once it is committed, and until when it is true, in seconds of the monotonic clock."""
+
+    record: Record = field(repr=False)
+    until: float
+
+    @classmethod
+    def of(cls, record: Record) -> Copy:
+        """Make the copy of a record that was found."""
+        lifetime = min(record.expires_at - datetime.now(UTC), _COPIED_FOR)
+        return cls(record=record, until=time.monotonic() + lifetime.total_seconds())
 
 
 class CachedDatabaseStore(DatabaseStore):
     """Keeps records in the database, and copies of their outcomes in Redis.
 
     The database alone decides. Redis answers what it knows for certain: an outcome that was committed, or that the same
-    key was begun a moment ago. Whatever happens to it, FLUSHALL included, costs speed and nothing else.
+    request was begun a moment ago. Whatever happens to it, FLUSHALL included, costs speed and nothing else.
 
     ``cache`` is the alias of a django-redis cache; ``in_flight`` is how long a mark turns duplicates away before one of
     them may ask the database; ``prefix`` stands before every key.
@@ -55,29 +75,36 @@ class CachedDatabaseStore(DatabaseStore):
         self.redis = RedisConnection(cache)
         self._in_flight = int(in_flight.total_seconds() * 1000)
         self._prefix = prefix
-        self._local = local()
+        self._thread = _Thread()
 
     def recall(self, operation: Operation) -> Record | None:
-        """Return the outcome that Redis knows, or leave a mark. Raises OperationInProgress, FingerprintMismatch."""
-        mark = encode_mark(Mark(fingerprint=operation.fingerprint, token=os.urandom(8)))
+        """Return the outcome that Redis knows, or leave a mark. Raises OperationInProgress."""
+        self._thread.marked = None
+        seal = _seal(operation)
+        mark = encode_mark(Mark(fingerprint=operation.fingerprint), seal)
         with suppress(RedisUnavailable):
             found = self.redis.run(_LOOK_OR_MARK, self._key(operation), mark, self._in_flight)
             if found is None:
-                self._marks[operation.key.digest] = mark
-            elif found != self._marks.get(operation.key.digest):
-                return self._judge(operation, decode(found)) or super().recall(operation)
-        return super().recall(operation)
+                self._thread.marked = operation
+            elif record := self._judge(operation, decode(found, seal)):
+                return record
+        with self.deciding():
+            recalled = super().recall(operation)
+        if recalled:
+            self.keep(operation, Copy.of(recalled))
+        return recalled
 
     def _judge(self, operation: Operation, found: Record | Mark | None) -> Record | None:
+        """Believe a mark of the same request. One of another request may not have been confirmed by the database."""
         if not isinstance(found, Mark):
             return found
         try:
             is_same = operation.keyring.verify(found.fingerprint, operation.content_digest)
         except UnknownFingerprint:
-            return None  # marked by a process with other secrets: the database decides
-        if not is_same:
-            raise FingerprintMismatch
-        raise OperationInProgress
+            return None
+        if is_same:
+            raise OperationInProgress
+        return None
 
     def transaction(self) -> CachedTransaction:
         """Open ``atomic()``; what was completed in it goes to Redis after the commit."""
@@ -85,33 +112,34 @@ class CachedDatabaseStore(DatabaseStore):
 
     def claim(self, operation: Operation) -> Claim | Record:
         """Win the right to run, or return the live record. Raises OperationInProgress, StoreUnavailable."""
-        try:
+        with self.deciding():
             claimed = super().claim(operation)
-        except OperationInProgress:
-            self.unmark(operation, only_forget=True)  # let it turn others away for a while
-            raise
-        if isinstance(claimed, Record):
-            self._copy_found(operation, claimed)
-        else:
-            self._note(operation, None)
+        self._note(operation, Copy.of(claimed) if isinstance(claimed, Record) else None)
         return claimed
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
         """Keep the outcome in the open transaction. Raises ClaimLost, LeaseLost, StoreUnavailable."""
-        expires_at = super().complete(claim, outcome, ttl=ttl)
+        until = time.monotonic() + ttl.total_seconds()
+        expires_at = super().complete(claim, outcome, ttl=ttl, last=last)
         fingerprint = claim.fingerprint if isinstance(claim, Lease) else claim.operation.fingerprint
         record = Record(fingerprint=fingerprint, outcome=outcome, expires_at=expires_at)
-        self._note(claim.operation, Copy(key=self._key(claim.operation), record=record, lifetime=ttl))
+        self._note(claim.operation, Copy(record=record, until=until))
         return expires_at
 
     def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
         """Commit a claim, or tell what is live. Raises StoreUnavailable, RuntimeError within a transaction."""
-        reserved = super().reserve(operation, lease=lease, ttl=ttl)
-        if isinstance(reserved, Held):
-            if reserved.record:
-                self._copy_found(operation, reserved.record)
-            self.unmark(operation, only_forget=True)
+        with self.deciding():
+            reserved = super().reserve(operation, lease=lease, ttl=ttl)
+            if isinstance(reserved, Held):
+                self._learn(operation, reserved)
         return reserved
+
+    def _learn(self, operation: Operation, held: Held) -> None:
+        """Copy an outcome; let the mark stay where it is true, since this very request is in flight."""
+        if held.record:
+            self.keep(operation, Copy.of(held.record))
+        elif held.status != "in_progress" or held.has_lapsed or not operation.matches(held.fingerprint):
+            self._take_back()
 
     def release(self, lease: Lease, *, unknown: bool) -> None:
         """Let go of what is still held. Raises StoreUnavailable."""
@@ -123,51 +151,52 @@ class CachedDatabaseStore(DatabaseStore):
         with suppress(RedisUnavailable):
             self.redis.delete(self._key(operation))
 
-    def write(self, copy: Copy) -> None:
-        """Write a committed outcome to Redis, if that can be reached."""
+    def keep(self, operation: Operation, copy: Copy) -> None:
+        """Write a copy once nothing can undo its record any more; until then the database is to be asked."""
+        if connections[self.alias].in_atomic_block:
+            self.unmark(operation)
+            transaction.on_commit(partial(self._write, operation, copy), using=self.alias, robust=True)
+        else:
+            self._write(operation, copy)
+
+    def _write(self, operation: Operation, copy: Copy) -> None:
+        left = int((copy.until - time.monotonic()) * 1000)
+        if left <= 0:
+            self.unmark(operation)
+            return
         with suppress(RedisUnavailable):
-            self.redis.set(copy.key, encode_record(copy.record), int(copy.lifetime.total_seconds() * 1000))
+            self.redis.set(self._key(operation), encode_record(copy.record, _seal(operation)), left)
 
-    def unmark(self, operation: Operation, *, only_forget: bool = False) -> None:
-        """Take back the mark of this thread, so that the next request may ask the database at once."""
-        mark = self._marks.pop(operation.key.digest, None)
-        if mark and not only_forget:
-            with suppress(RedisUnavailable):
-                self.redis.run(_UNMARK, self._key(operation), mark)
+    def unmark(self, operation: Operation) -> None:
+        """Take back a mark, so that the next request may ask the database at once."""
+        with suppress(RedisUnavailable):
+            self.redis.run(_UNMARK, self._key(operation), MARK_PREFIX)
 
-    def _copy_found(self, operation: Operation, record: Record) -> None:
-        lifetime = min(record.expires_at - datetime.now(UTC), _COPIED_FOR)
-        if lifetime > timedelta(0):
-            self.write(Copy(key=self._key(operation), record=record, lifetime=lifetime))
-        self.unmark(operation, only_forget=True)
+    @contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Take back the mark of this thread where the database fails, or decides otherwise than the mark says."""
+        try:
+            yield
+        except BaseException as error:
+            if not (isinstance(error, OperationInProgress) and error.same_request):
+                self._take_back()
+            raise
+
+    def _take_back(self) -> None:
+        if self._thread.marked:
+            self.unmark(self._thread.marked)
 
     def _note(self, operation: Operation, copy: Copy | None) -> None:
-        opened: list[CachedTransaction] = self.opened
-        if opened:
-            opened[-1].copies[operation.key.digest] = (operation, copy)
+        if self.opened:
+            self.opened[-1].copies[operation.key.digest] = (operation, copy)
 
     def _key(self, operation: Operation) -> str:
-        secret_id = operation.keyring.secrets[0][0]
-        return self._prefix + operation.keyring.derive(secret_id, b"redis key" + operation.key.digest).hex()
-
-    @property
-    def _marks(self) -> dict[bytes, bytes]:
-        """The marks that this thread has left, by the digest of the key."""
-        return self._local.__dict__.setdefault("marks", {})  # type: ignore[no-any-return]
+        return self._prefix + _derive(operation, b"redis key" + operation.key.digest).hex()
 
     @property
     def opened(self) -> list[CachedTransaction]:
         """The transactions that this thread has opened, the innermost last."""
-        return self._local.__dict__.setdefault("opened", [])  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
-    """What goes to Redis once it is committed."""
-
-    key: str
-    record: Record = field(repr=False)
-    lifetime: timedelta
+        return self._thread.opened
 
 
 class CachedTransaction(DatabaseTransaction):
@@ -179,7 +208,8 @@ class CachedTransaction(DatabaseTransaction):
         self.copies: dict[bytes, tuple[Operation, Copy | None]] = {}
 
     def __enter__(self) -> CachedTransaction:
-        super().__enter__()
+        with self._store.deciding():
+            super().__enter__()
         self._store.opened.append(self)
         return self
 
@@ -196,10 +226,25 @@ class CachedTransaction(DatabaseTransaction):
             is_committed = exc is None and not self.is_rolled_back
         finally:
             for operation, copy in self.copies.values():
-                self._conclude(operation, copy if is_committed else None)
+                if copy and is_committed:
+                    self._store.keep(operation, copy)
+                else:
+                    self._store.unmark(operation)
 
-    def _conclude(self, operation: Operation, copy: Copy | None) -> None:
-        self._store.unmark(operation, only_forget=copy is not None)
-        if copy:
-            # At once, unless a transaction is open around this one.
-            transaction.on_commit(partial(self._store.write, copy), using=self._alias, robust=True)
+
+class _Thread(local):
+    """What one thread is about: the operation that it has marked last, and its open transactions."""
+
+    marked: Operation | None = None
+
+    def __init__(self) -> None:
+        self.opened: list[CachedTransaction] = []
+
+
+def _seal(operation: Operation) -> Seal:
+    """Seal with a secret and for this operation, so that Redis can neither invent an outcome nor move it elsewhere."""
+    return lambda data: _derive(operation, b"redis value" + operation.key.digest + data)
+
+
+def _derive(operation: Operation, message: bytes) -> bytes:
+    return operation.keyring.derive(operation.keyring.secrets[0][0], message)

@@ -29,10 +29,15 @@ class Breaker:
         self._limit, self._pause = failures, pause
         self._failures, self._closed_again = 0, 0.0
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the server should be left alone now."""
-        return self._failures >= self._limit and time.monotonic() < self._closed_again
+    def lets_pass(self) -> bool:
+        """Tell whether the server may be asked; after a pause the first who does so keeps the others waiting."""
+        if self._failures < self._limit:
+            return True
+        now = time.monotonic()
+        if now < self._closed_again:
+            return False
+        self._closed_again = now + self._pause
+        return True
 
     def failed(self) -> None:
         """Count a failure."""
@@ -67,34 +72,38 @@ class RedisConnection:
         except NotImplementedError as error:
             raise ImproperlyConfigured(f"CACHES[{self.alias!r}] must use django_redis.cache.RedisCache.") from error
 
+    @cached_property
+    def _errors(self) -> Any:
+        from redis import exceptions
+
+        return exceptions
+
     def run(self, script: str, key: str, *arguments: Any) -> Any:
         """Run a script on a key in one round trip. Raises RedisUnavailable."""
         registered = self._scripts.get(script)
         if registered is None:
-            registered = self._scripts[script] = self._guard(lambda: self.client.register_script(script))
+            registered = self._scripts[script] = self.client.register_script(script)
         return self._guard(lambda: registered(keys=[key], args=arguments))
 
     def set(self, key: str, value: bytes, milliseconds: int) -> None:
         """Set a key for some time. Raises RedisUnavailable."""
-        self._guard(lambda: self.client.set(key, value, px=milliseconds))
+        client = self.client
+        self._guard(lambda: client.set(key, value, px=milliseconds))
 
     def delete(self, key: str) -> None:
         """Delete a key. Raises RedisUnavailable."""
-        self._guard(lambda: self.client.delete(key))
+        client = self.client
+        self._guard(lambda: client.delete(key))
 
     def _guard(self, call: Callable[[], T]) -> T:
-        from redis.exceptions import ConnectionError as RedisConnectionError
-        from redis.exceptions import RedisError
-        from redis.exceptions import TimeoutError as RedisTimeoutError
-
-        if self._breaker.is_open:
+        if not self._breaker.lets_pass():
             raise RedisUnavailable("Redis is left alone for a moment.")
         try:
             result = call()
-        except (RedisError, OSError) as error:
-            if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
-                self._breaker.failed()
+        except (self._errors.RedisError, OSError) as error:
             self.failures += 1
+            is_gone = isinstance(error, self._errors.ConnectionError | self._errors.TimeoutError | OSError)
+            (self._breaker.failed if is_gone else self._breaker.succeeded)()
             logger.warning("Redis failed: %s", type(error).__name__)
             raise RedisUnavailable from error
         self._breaker.succeeded()

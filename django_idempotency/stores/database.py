@@ -70,11 +70,11 @@ class DatabaseStore(Store):
         with _outages:
             return self._dialect(connection).claim(connection, operation)
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
         """Keep the outcome in the open transaction. Raises ClaimLost, StoreUnavailable."""
         connection = connections[self.alias]
         with _outages:
-            return self._dialect(connection).complete(connection, claim, outcome, ttl)
+            return self._dialect(connection).complete(connection, claim, outcome, ttl, last=last)
 
     def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
         """Commit a claim, or tell what is live. Raises StoreUnavailable, RuntimeError within a transaction."""

@@ -1,10 +1,13 @@
-"""Records and marks as bytes: our own encoding, versioned, which never runs what it reads."""
+"""Records and marks as bytes: our own encoding, versioned and sealed, which never runs what it reads."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,20 +15,28 @@ from django_idempotency.core.fingerprints import Fingerprint
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Record
 
-# Version and kind. Another version gets another letter, and is then foreign to code that does not know it.
-_RECORD, _MARK = b"idempotency:1:record:", b"idempotency:1:mark:"
+# Makes the 32 bytes that stand behind everything, so that a part of it is not taken for the whole.
+Seal = Callable[[bytes], bytes]
+
+# Version and kind. Another version gets another number, and is then foreign to code that does not know it.
+_RECORD, MARK_PREFIX = b"idempotency:1:record:", b"idempotency:1:mark:"
 _LENGTH = struct.Struct(">I")
+_SEALED = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Says that an operation is in flight: which one, and who put the mark there."""
+    """Says that an operation may be in flight, and which one."""
 
     fingerprint: Fingerprint
-    token: bytes = field(repr=False)
 
 
-def encode_record(record: Record) -> bytes:
+def checksum(data: bytes) -> bytes:
+    """Seal against accidents alone."""
+    return hashlib.sha256(data).digest()
+
+
+def encode_record(record: Record, seal: Seal = checksum) -> bytes:
     """Return a completed record as bytes: its facts as JSON, then the body."""
     outcome = record.outcome
     facts = {
@@ -36,25 +47,27 @@ def encode_record(record: Record) -> bytes:
         "expires_at": record.expires_at.timestamp(),
     }
     encoded = json.dumps(facts, separators=(",", ":")).encode()
-    return b"".join((_RECORD, _LENGTH.pack(len(encoded)), encoded, outcome.body or b""))
+    data = b"".join((_RECORD, _LENGTH.pack(len(encoded)), encoded, outcome.body or b""))
+    return data + seal(data)
 
 
-def encode_mark(mark: Mark) -> bytes:
+def encode_mark(mark: Mark, seal: Seal = checksum) -> bytes:
     """Return a mark as bytes."""
-    facts = {"fingerprint": _fingerprint_facts(mark.fingerprint), "token": mark.token.hex()}
-    return _MARK + json.dumps(facts, separators=(",", ":")).encode()
+    data = MARK_PREFIX + json.dumps(_fingerprint_facts(mark.fingerprint), separators=(",", ":")).encode()
+    return data + seal(data)
 
 
-def decode(data: bytes) -> Record | Mark | None:
-    """Read what was encoded; None for anything else, such as bytes of another version or of somebody else."""
+def decode(sealed: bytes, seal: Seal = checksum) -> Record | Mark | None:
+    """Read what was encoded; None for anything else: another version, a part, or what somebody else has written."""
+    data = sealed[:-_SEALED]
+    if not data.startswith((_RECORD, MARK_PREFIX)) or not hmac.compare_digest(seal(data), sealed[-_SEALED:]):
+        return None
     try:
         if data.startswith(_RECORD):
             return _record(data[len(_RECORD) :])
-        if data.startswith(_MARK):
-            return _mark(json.loads(data[len(_MARK) :]))
+        return Mark(fingerprint=_fingerprint(json.loads(data[len(MARK_PREFIX) :])))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, struct.error):
-        pass
-    return None
+        return None
 
 
 def _record(data: bytes) -> Record:
@@ -70,10 +83,6 @@ def _record(data: bytes) -> Record:
         ),
         expires_at=datetime.fromtimestamp(facts["expires_at"], UTC),
     )
-
-
-def _mark(facts: dict[str, Any]) -> Mark:
-    return Mark(fingerprint=_fingerprint(facts["fingerprint"]), token=bytes.fromhex(facts["token"]))
 
 
 def _fingerprint_facts(fingerprint: Fingerprint) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, cast
@@ -15,7 +15,7 @@ from django_idempotency.core.leases import Held, HeldStatus, Lease, StepStore
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation
 from django_idempotency.core.steps import Steps
-from django_idempotency.exceptions import ClaimLost, LeaseLost
+from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress
 from django_idempotency.stores import models
 from django_idempotency.stores.rows import (
     READ_FIELDS,
@@ -28,7 +28,6 @@ from django_idempotency.stores.rows import (
     run,
 )
 
-_TRIES = 3
 _KEY_FIELDS = ("digest", "scope", "operation", "key", "fingerprint_version", "fingerprint_secret", "fingerprint")
 _CLAIM_FIELDS = ("attempt", "status", "response_headers", "owner", "lease_expires_at", "created_at", "expires_at")
 _OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "duration")
@@ -59,12 +58,14 @@ class LeaseTable:
         placeholders = ", ".join(["%s"] * len(_KEY_FIELDS))
         reset = ", ".join(f"{column(field)} = EXCLUDED.{column(field)}" for field in (*_KEY_FIELDS, *_CLAIM_FIELDS))
         untold = ", ".join(f"{column(field)} = NULL" for field in _UNTOLD_FIELDS)
-        self._reserve = (
+        insert = (
             f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
             f"VALUES ({placeholders}, 1, 'in_progress', '[]', %s, {moment}, {moment}, {moment}) "
-            f"ON CONFLICT ({column('digest')}) DO UPDATE SET {reset}, {untold} "
-            f"WHERE {table.is_expired(moment, f'{name}.')}"
+            f"ON CONFLICT ({column('digest')}) DO "
         )
+        # Only what has expired is locked: the lock of a duplicate would keep a lease from being renewed.
+        self._insert = f"{insert}NOTHING"
+        self._replace = f"{insert}UPDATE SET {reset}, {untold} WHERE {table.is_expired(moment, f'{name}.')}"
         self._look = (
             f"SELECT {table.columns(_HELD_FIELDS)}, {lapsed}, {table.is_expired(moment)}, "
             f"{table.columns(READ_FIELDS)}, {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
@@ -100,10 +101,10 @@ class LeaseTable:
         owner = uuid4()
         moments = [self._at(connection, time) for time in (lease, timedelta(0), ttl, timedelta(0))]
         values = [*key_values(operation), column_uuid(connection, owner), *moments]
-        with committed(connection), connection.cursor() as cursor:
-            for _ in range(_TRIES):
-                run(cursor, self._reserve, values)
-                if cursor.rowcount:
+        with committed(connection):
+            for statement in (self._insert, self._replace, self._insert, self._replace):
+                # The first moments of the replacement are those of the insertion; the last is for what has expired.
+                if self._write(connection, statement, values if statement == self._replace else values[:-1]):
                     return Lease(
                         operation=operation,
                         owner=owner,
@@ -113,7 +114,12 @@ class LeaseTable:
                     )
                 if held := self.look(connection, operation):
                     return held
-        raise ClaimLost
+        raise OperationInProgress
+
+    def _write(self, connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any]) -> bool:
+        with connection.cursor() as cursor:
+            run(cursor, statement, values)
+            return bool(cursor.rowcount)
 
     def look(self, connection: BaseDatabaseWrapper, operation: Operation) -> Held | None:
         """Return what is known of an operation, None if that is nothing or has expired."""

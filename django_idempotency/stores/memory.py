@@ -117,7 +117,7 @@ class MemoryStore(Store):
             self._in_flight[digest] = operation
         return Claim(operation=operation)
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
         """Keep the outcome when the transaction commits; return when it expires."""
         operation = claim.operation
         expires_at = datetime.now(UTC) + ttl

@@ -51,6 +51,7 @@ class Record(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["expires_at"], name="idempotency_record_expires"),
+            models.Index(fields=["id"], condition=~models.Q(status="completed"), name="idempotency_record_waiting"),
         ]
 
     def __str__(self) -> str:

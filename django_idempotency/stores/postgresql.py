@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
 
+from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
@@ -19,6 +20,7 @@ from django_idempotency.stores.rows import RecordTable, read_record, run, writte
 
 T = TypeVar("T")
 _IDLE = 0  # psycopg.pq.TransactionStatus.IDLE, which may not be installed
+_UNIQUE = "idempotency_record_digest"
 _FOUND, _HELD, _SAME_IN_FLIGHT, _OTHER_IN_FLIGHT = "found", "held", "same", "other"
 
 
@@ -34,17 +36,18 @@ class PostgreSQL:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         table = RecordTable(connection)
         digest, expires_at, status = (table.column(name) for name in ("digest", "expires_at", "status"))
-        live = f"r.{digest} = %s AND (r.{expires_at} > statement_timestamp() OR r.{status} <> 'completed')"
         self._claim = (
-            f"SELECT CASE WHEN r.{status} = 'completed' THEN '{_FOUND}' WHEN r.{status} <> '' THEN '{_HELD}' "
+            f"SELECT CASE WHEN r.{status} = 'completed' AND r.{expires_at} > statement_timestamp() THEN '{_FOUND}' "
+            f"WHEN r.{status} <> 'completed' THEN '{_HELD}' "
             f"WHEN pg_try_advisory_xact_lock(%s) THEN CASE WHEN pg_advisory_xact_lock(%s) IS NULL THEN '' END "
             f"WHEN pg_try_advisory_xact_lock_shared(%s) THEN '{_OTHER_IN_FLIGHT}' "
             f"ELSE '{_SAME_IN_FLIGHT}' END, extract(epoch FROM statement_timestamp())::float8, "
             f"{table.read_columns}, extract(epoch FROM r.{expires_at})::float8 "
-            f"FROM (SELECT 1) AS one LEFT JOIN {table.name} AS r ON {live}"
+            f"FROM (SELECT 1) AS one LEFT JOIN {table.name} AS r ON r.{digest} = %s"
         )
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
         self._insert = insert + "NOTHING"
+        self._insert_and_commit = f"{table.insert(headers='%s::jsonb', time='to_timestamp(%s)', conflict='')}; COMMIT"
         self._replace = insert + table.replace("statement_timestamp()")
         self.leases = LeaseTable(
             table,
@@ -81,10 +84,12 @@ class PostgreSQL:
             self.leases.refuse(connection, operation)
         if found:
             raise OperationInProgress(same_request=found == _SAME_IN_FLIGHT)
-        return Claim(operation=operation, claimed_at=now)
+        return Claim(operation=operation, claimed_at=now, replaces=expires_at is not None)
 
-    def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
-        """Insert the record, or put it in the place of an expired one; no row means that a rival has completed."""
+    def complete(
+        self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta, *, last: bool
+    ) -> datetime:
+        """Insert the record, or put it in the place of an expired one; that of a rival is left alone."""
         if isinstance(claim, Lease):
             return self.leases.complete(connection, claim, outcome, ttl)
         duration = claim.duration
@@ -92,12 +97,30 @@ class PostgreSQL:
         expires_at = completed_at + ttl.total_seconds()
         values = [*written_values(claim, outcome, duration), claim.claimed_at, completed_at, expires_at]
         with _cursor(connection) as cursor:
-            run(cursor, self._insert, values)
-            if not cursor.rowcount:
-                run(cursor, self._replace, values)
-            if not cursor.rowcount:
-                raise ClaimLost
+            if last and not claim.replaces and _takes_several(connection, cursor):
+                self._commit_with(cursor, values)
+            else:
+                self._keep(cursor, values)
         return datetime.fromtimestamp(expires_at, UTC)
+
+    def _keep(self, cursor: CursorWrapper, values: Sequence[Any]) -> None:
+        run(cursor, self._insert, values)
+        if not cursor.rowcount:
+            run(cursor, self._replace, values)
+        if not cursor.rowcount:
+            raise ClaimLost
+
+    def _commit_with(self, cursor: CursorWrapper, values: Sequence[Any]) -> None:
+        """Let the record and the COMMIT travel together; where a rival has completed, the COMMIT is never reached.
+
+        Django commits once more when its block ends, which costs nothing where no transaction is open.
+        """
+        try:
+            run(cursor, self._insert_and_commit, values)
+        except IntegrityError as error:
+            if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == _UNIQUE:
+                raise ClaimLost from error
+            raise
 
     @contextmanager
     def committing(self, connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
@@ -158,6 +181,14 @@ def _cursor(connection: Any) -> CursorWrapper:
     cursor = connection.Database.Cursor(connection.connection)
     wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
     return cast(CursorWrapper, wrap(cursor))
+
+
+def _takes_several(connection: Any, cursor: Any) -> bool:
+    """Tell whether COMMIT may be sent with another statement: in the outermost block, over the simple protocol."""
+    client_cursor = getattr(connection.Database, "ClientCursor", ())
+    return (
+        len(connection.atomic_blocks) == 1 and not is_enclosed(connection) and isinstance(cursor.cursor, client_cursor)
+    )
 
 
 def _lock(digest: bytes) -> int:

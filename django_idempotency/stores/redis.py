@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import local
-from typing import Any, cast
+from typing import Any, get_args
 from uuid import UUID, uuid4
 
 from django.core import checks
@@ -17,13 +17,15 @@ from django_idempotency.core.leases import Held, HeldStatus, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.steps import Steps
-from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress, StoreUnavailable
+from django_idempotency.exceptions import ClaimLost, LeaseLost, StoreUnavailable
 from django_idempotency.stores import scripts
 from django_idempotency.stores.base import Store
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.encoding import Mark, decode, encode_mark, encode_record
 
 logger = logging.getLogger("django_idempotency")
+
+_STATUSES: dict[bytes, HeldStatus] = {name.encode(): name for name in get_args(HeldStatus)}
 
 
 @dataclass
@@ -44,8 +46,8 @@ class RedisStore(Store):
     Best effort: effects do not commit with their outcome, and a failover or an eviction loses records. Use it where
     doing something twice is a nuisance and no more.
 
-    ``cache`` is the alias of a django-redis cache. ``claim`` is how long a claim holds that is no lease: it must outlast
-    the view, for afterwards, or after a crash, the key is free.
+    ``cache`` is the alias of a django-redis cache. ``claim`` is how long a claim holds that is no lease: it must
+    outlast the view, for afterwards, or after a crash, the key is free.
     """
 
     def __init__(
@@ -94,13 +96,11 @@ class RedisStore(Store):
         if isinstance(found, Held):
             if found.record:
                 return found.record
-            if found.status == "in_progress" and not found.has_lapsed:
-                raise OperationInProgress(same_request=operation.matches(found.fingerprint))
             found.refuse(operation)
         self._transaction.claims.append(found)
         return found
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
         """Keep the outcome when the block ends. Raises ClaimLost for what was never claimed."""
         if not isinstance(claim, Lease):
             raise ClaimLost
@@ -115,11 +115,15 @@ class RedisStore(Store):
 
     def _reserve(self, operation: Operation, lease: timedelta, *, frees_itself: bool) -> Lease | Held:
         owner, fingerprint = uuid4(), operation.fingerprint
-        request = encode_mark(Mark(fingerprint=fingerprint, token=b""))
+        request = encode_mark(Mark(fingerprint=fingerprint))
         facts = self._run(scripts.RESERVE, operation, owner.bytes, request, _ms(lease), int(frees_itself))
         if facts is None:
             return Lease(operation=operation, owner=owner, fingerprint=fingerprint, steps=Steps(), store=self)
-        return _held(facts)
+        try:
+            return _held(facts)
+        except (LookupError, ValueError, TypeError, RecursionError) as error:
+            logger.error("Operation %s: Redis holds something that is not ours to read.", operation.key.prefix)
+            raise StoreUnavailable("Redis holds something at this key that is not ours to read.") from error
 
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
         """Change the owner of what is still as it was seen."""
@@ -187,14 +191,14 @@ class RedisStore(Store):
 
 
 def _held(facts: list[bytes]) -> Held:
-    """Read what RESERVE tells of a hash."""
+    """Read what RESERVE tells of a hash. Raises LookupError, ValueError, TypeError, RecursionError."""
     status, request, owner, attempt, has_lapsed, steps, outcome = facts
     record, mark = decode(outcome), decode(request)
     fingerprint = record.fingerprint if isinstance(record, Record) else getattr(mark, "fingerprint", None)
-    if fingerprint is None or (status == b"completed" and not isinstance(record, Record)):
-        raise StoreUnavailable("Redis holds something at this key that is not ours to read.")
+    if fingerprint is None or (status == b"completed") != isinstance(record, Record):
+        raise ValueError("no such record")
     return Held(
-        status=cast(HeldStatus, status.decode()),
+        status=_STATUSES[status],
         fingerprint=fingerprint,
         owner=UUID(bytes=owner) if len(owner) == 16 else None,
         attempt=int(attempt),

@@ -68,13 +68,14 @@ class RecordTable:
         """The columns of READ_FIELDS, of the table alias ``r``."""
         return self.columns(READ_FIELDS, "r.")
 
-    def insert(self, *, headers: str = "%s", time: str = "%s") -> str:
-        """Return the statement that keeps an outcome where there is no record, with placeholders of these forms."""
+    def insert(self, *, headers: str = "%s", time: str = "%s", conflict: str | None = None) -> str:
+        """Return the statement that keeps an outcome, with placeholders of these forms, up to what a conflict does."""
         forms = {"response_headers": headers, **dict.fromkeys(TIME_FIELDS, time)}
         placeholders = ", ".join(forms.get(field, "%s") for field in WRITTEN_FIELDS)
         return (
             f"INSERT INTO {self.name} ({self.columns(WRITTEN_FIELDS)}, {self.column('status')}) "
-            f"VALUES ({placeholders}, 'completed') ON CONFLICT ({self.column('digest')}) DO "
+            f"VALUES ({placeholders}, 'completed') "
+            + (f"ON CONFLICT ({self.column('digest')}) DO " if conflict is None else conflict)
         )
 
     def replace(self, now: str) -> str:

@@ -20,10 +20,10 @@ RESERVE = (
     _NOW
     + """
 local found = redis.call('HMGET', KEYS[1], 'status', 'request', 'owner', 'attempt', 'deadline', 'steps', 'outcome')
-if found[1] then
+if redis.call('EXISTS', KEYS[1]) == 1 then
   local lapsed = '0'
   if found[5] and tonumber(found[5]) <= now then lapsed = '1' end
-  return {found[1], found[2] or '', found[3] or '', found[4] or '1', lapsed, found[6] or '[]', found[7] or ''}
+  return {found[1] or '', found[2] or '', found[3] or '', found[4] or '1', lapsed, found[6] or '[]', found[7] or ''}
 end
 redis.call('HSET', KEYS[1], 'status', 'in_progress', 'request', ARGV[2], 'owner', ARGV[1], 'attempt', 1,
   'deadline', string.format('%.0f', now + ARGV[3]), 'steps', '[]')

@@ -67,7 +67,9 @@ class SQLite:
             self.leases.refuse(connection, operation)
         return Claim(operation=operation, claimed_at=claimed_at)
 
-    def complete(self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta) -> datetime:
+    def complete(
+        self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta, *, last: bool
+    ) -> datetime:
         """Insert the record; no row means that a rival has completed. The claim has removed what had expired."""
         if isinstance(claim, Lease):
             return self.leases.complete(connection, claim, outcome, ttl)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from django_idempotency.core.leases import Lease
 from django_idempotency.models import Record
+from django_idempotency.stores import get_store
+from django_idempotency.testing import make_operation
 from tests.callers import Caller, new_key
 
 HOSTILE = "<script>alert(1)</script>"
@@ -63,3 +67,44 @@ def test_the_list_leaves_bodies_in_the_database(
     listing = [query["sql"] for query in queries if 'FROM "idempotency_record"' in query["sql"]]
     assert listing
     assert not any("response_body" in statement for statement in listing)
+
+
+@pytest.fixture
+def broken(transactional_db: None) -> Record:
+    """A record of unknown outcome, after a step whose result is nobody's business."""
+    store = get_store()
+    lease = store.reserve(make_operation(), lease=timedelta(minutes=1), ttl=timedelta(days=1))
+    assert isinstance(lease, Lease)
+    lease.step("reserve", lambda: HOSTILE)
+    with pytest.raises(OSError, match="broke off"):
+        lease.step("<i>transfer</i>", break_off)
+    store.release(lease, unknown=True)
+    return Record.objects.get(status="unknown")
+
+
+def break_off() -> None:
+    raise OSError("broke off")
+
+
+def test_the_page_of_a_record_shows_how_far_it_got(desk: Client, broken: Record) -> None:
+    page = desk.get(reverse("admin:idempotency_record_change", args=[broken.pk])).content.decode()
+    assert "unknown" in page
+    assert "reserve: done" in page
+    assert "&lt;i&gt;transfer&lt;/i&gt;: begun" in page
+    assert "<i>transfer" not in page
+    assert "alert(1)" not in page
+    assert Record.objects.update(status="in_progress", lease_expires_at=datetime(2031, 5, 4, tzinfo=UTC)) == 1
+    assert "2031" in desk.get(reverse("admin:idempotency_record_change", args=[broken.pk])).content.decode()
+
+
+def test_the_list_is_narrowed_down_by_status_without_asking_the_table(
+    desk: Client, record: Record, broken: Record, django_assert_max_num_queries: Any
+) -> None:
+    address = reverse("admin:idempotency_record_changelist")
+    with django_assert_max_num_queries(8) as queries:
+        page = desk.get(address, {"status__exact": "unknown"}).content.decode()
+    assert not any("DISTINCT" in query["sql"] for query in queries)
+    assert bytes(broken.digest[:4]).hex() in page
+    assert bytes(record.digest[:4]).hex() not in page
+    for status in Record.Status.values:
+        assert f"status__exact={status}" in page

@@ -58,6 +58,8 @@ def _around(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         reach(f"before {name}")
+        if "last" in kwargs and getattr(_wanted, "step", "") in ("after complete", "before commit"):
+            kwargs["last"] = False  # the COMMIT would travel with the record
         result = method(*args, **kwargs)
         reach(f"after {name}")
         return result

@@ -46,11 +46,11 @@ class ForgetfulStore(DatabaseStore):
         Record.objects.all().delete()
         return super().transaction()
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> Any:
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> Any:
         if self.losses:
             self.losses -= 1
             elsewhere(lambda: DatabaseStore().complete(claim, WINNER, ttl=ttl))
-        return super().complete(claim, outcome, ttl=ttl)
+        return super().complete(claim, outcome, ttl=ttl, last=last)
 
 
 def returning(status: int, **options: Any) -> Any:

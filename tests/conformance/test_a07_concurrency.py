@@ -175,7 +175,7 @@ def test_a7_85_a_constraint_that_fails_at_commit_is_not_a_success(
     with atomic_requests(atomic), CaptureQueriesContext(connection) as queries:
         failed = alice.post("/orphans/", {"amount": 3}, key=key)
     assert failed.status_code == 500
-    assert [query["sql"] for query in queries.captured_queries][-2:] == ["COMMIT", "ROLLBACK"]
+    assert [query["sql"].split()[-1] for query in queries.captured_queries][-2:] == ["COMMIT", "ROLLBACK"]
     assert (rows(), Token.objects.filter(key="orphan").count()) == ((0, 0), 0)
     retry = alice.post("/orphans/", {"amount": 3}, key=key)
     assert (retry.status_code, retry.has_header("Idempotent-Replayed"), rows()) == (201, False, (1, 1))
@@ -188,21 +188,23 @@ def read_and_write() -> None:
 
 
 @pytest.mark.postgresql
+@pytest.mark.parametrize("moment", ["render", "after complete"])
 @pytest.mark.parametrize("path", ["/watched/", "/retried/"])
 def test_a7_85_a_serialization_failure_at_commit_is_not_a_success(
-    alice: Caller, moments: Moments, watched_store: None, path: str
+    alice: Caller, moments: Moments, watched_store: None, path: str, moment: str
 ) -> None:
     from psycopg import IsolationLevel
 
     key, ours = new_key(), Payment.objects.exclude(reference="rival")
     moments.at("before write", Payment.objects.count)
-    moments.once_at("after complete", lambda: seen_from_outside(read_and_write))
+    moments.once_at(moment, lambda: seen_from_outside(read_and_write))
     with connection_options(isolation_level=IsolationLevel.SERIALIZABLE):
         with CaptureQueriesContext(connection) as queries:
             answer = alice.post(path, {"amount": 3}, key=key)
-        ends = [query["sql"] for query in queries.captured_queries if query["sql"] in ("COMMIT", "ROLLBACK")]
+        ends = [query["sql"].split()[-1] for query in queries.captured_queries]
+        ends = [end for end in ends if end in ("COMMIT", "ROLLBACK")]
         if path == "/retried/":
-            assert ends == ["COMMIT", "ROLLBACK", "COMMIT"]
+            assert ends[:3] == ["COMMIT", "ROLLBACK", "COMMIT"]
         else:
             assert ends == ["COMMIT", "ROLLBACK"]
             assert (answer.status_code, answer["Retry-After"]) == (503, "1")

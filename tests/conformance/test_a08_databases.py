@@ -215,7 +215,9 @@ def test_a8_109_migrations_touch_no_other_table() -> None:
     from django.db.migrations import operations
     from django.db.migrations.loader import MigrationLoader
 
+    from django_idempotency.audit.triggers import AppendOnly
+
     for (app, name), migration in MigrationLoader(None).disk_migrations.items():
         if app == "idempotency":
             assert migration.atomic, name
-            assert all(isinstance(operation, operations.CreateModel) for operation in migration.operations), name
+            assert all(isinstance(operation, operations.CreateModel | AppendOnly) for operation in migration.operations), name

@@ -72,6 +72,8 @@ def test_statement_counts_a_fresh_key_costs_two_statements_and_a_replay_one(
         fresh, replay = measured(alice, "/payments/", key), measured(alice, "/payments/", key)
     authentication = ["SELECT"]
     assert plain == ["BEGIN", *authentication, "INSERT", "COMMIT"]
-    assert fresh == [*authentication, "BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
+    on_the_wire = measured is sent
+    # The record's INSERT and the COMMIT travel together, which Django counts apart.
+    assert fresh == [*authentication, "BEGIN", "SELECT", "INSERT", "INSERT", *([] if on_the_wire else ["COMMIT"])]
     assert replay == [*authentication, "BEGIN", "SELECT", "COMMIT"]
-    assert len(fresh) == len(plain) + 2
+    assert len(fresh) == len(plain) + (1 if on_the_wire else 2)

@@ -41,6 +41,10 @@ class Moments:
         """Let the first request that reaches the moment do this there."""
         self._actions[moment] = lambda: self._actions.pop(moment) and act()
 
+    def expect(self, moment: str) -> bool:
+        """Tell whether something is to be done at the moment."""
+        return moment in self._actions
+
     def reach(self, moment: str) -> None:
         """Do what was set for the moment."""
         if act := self._actions.get(moment):
@@ -137,8 +141,9 @@ class NonAtomicPaymentViewSet(TransactionalPaymentViewSet):
 class WatchedStore(DatabaseStore):
     """Reaches a moment when an outcome has been written and not yet committed."""
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta) -> datetime:
-        expires_at = super().complete(claim, outcome, ttl=ttl)
+    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
+        """Complete in a statement of its own where something is to be done before the COMMIT."""
+        expires_at = super().complete(claim, outcome, ttl=ttl, last=last and not moments.expect("after complete"))
         moments.reach("after complete")
         return expires_at
 
