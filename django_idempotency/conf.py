@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 
 from django_idempotency.core.fingerprints import Keyring
 from django_idempotency.core.keys import KeyFormat
+from django_idempotency.core.policies import Policy
 
 PREFIX = "IDEMPOTENCY_"
 
@@ -22,6 +23,8 @@ class Settings:
     }
     #: How long outcomes are replayed: seconds or a timedelta.
     TTL: int | timedelta = 24 * 3600
+    #: How long audit events are kept: seconds or a timedelta.
+    AUDIT_TTL: int | timedelta = 7 * 24 * 3600
     #: Names of the request header, the first being the one that documents name.
     HEADERS: tuple[str, ...] = ("Idempotency-Key",)
     #: Name of the response header that marks a replay.
@@ -40,6 +43,8 @@ class Settings:
     MAX_WAIT: int | timedelta = 10
     #: Threads of one process that may wait at the same time.
     MAX_WAITERS: int = 4
+    #: Policies of the views that the middleware enrols, by patterns of their view names; the first match counts.
+    ENROLLED: dict[str, Policy] = {}
     #: What a key on a method that is not enrolled gets: ``ignore`` (answered, and said so) or ``refuse`` (501).
     UNENROLLED: str = "ignore"
 
@@ -55,6 +60,11 @@ class Settings:
     def ttl(self) -> timedelta:
         """The default retention of outcomes."""
         return _duration(self.TTL)
+
+    @property
+    def audit_ttl(self) -> timedelta:
+        """The retention of audit events."""
+        return _duration(self.AUDIT_TTL)
 
     @property
     def max_wait(self) -> timedelta:
