@@ -96,6 +96,7 @@ class Heartbeats:
         try:
             is_held = beat.store.renew(beat.lease, lease=lease)
         except StoreUnavailable:
+            beat.store.close()  # so that the next beat connects anew
             logger.warning("The lease of operation %s was not renewed.", beat.lease.operation.key.prefix)
         except Exception:
             logger.exception("The lease of operation %s was not renewed.", beat.lease.operation.key.prefix)

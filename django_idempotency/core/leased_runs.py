@@ -81,7 +81,7 @@ class LeasedRun(Generic[T]):
             with self.store.transaction():
                 expires_at = self.store.complete(lease, attempt.outcome, ttl=self.ttl)
             return Execution(answer=attempt.answer, expires_at=expires_at)
-        self.store.release(lease, unknown=attempt.is_failure and self._is_unknown(lease))
+        self.store.release(lease, unknown=lease.steps.is_ambiguous or (attempt.is_failure and self._is_unknown(lease)))
         return Execution(answer=attempt.answer)
 
     def break_off(self, lease: Lease, error: BaseException) -> None:

@@ -55,6 +55,14 @@ class Lease(Claim):
         """The id of the secret of the first attempt, so that derived keys outlive a rotation."""
         return self.fingerprint.secret_id
 
+    def derive_key(self, provider: str, purpose: str = "") -> str:
+        """Return a key to hand to a provider, as under any claim; the record then outlives a failure of the view."""
+        self.steps.rely()
+        return self._key(provider, purpose)
+
+    def _key(self, provider: str, purpose: str) -> str:
+        return Claim.derive_key(self, provider, purpose)
+
     def step(self, name: str, call: Callable[..., T], *, provider: str = "", version: str = "") -> T:
         """Call something outside once, and return its result, or the result that an earlier attempt got.
 
@@ -66,7 +74,7 @@ class Lease(Claim):
         step = self.steps.find(name, version=version, is_keyed=bool(provider))
         if not step.is_done:
             with self.store.suspended():
-                step = self._take(step, partial(call, self.derive_key(provider, name)) if provider else call)
+                step = self._take(step, partial(call, self._key(provider, name)) if provider else call)
         return step.result  # type: ignore[no-any-return]
 
     def _take(self, step: Step, call: Callable[[], Any]) -> Step:
@@ -85,7 +93,7 @@ class Lease(Claim):
             return step.result  # type: ignore[no-any-return]
         await self._awrite(step)
         try:
-            result = await (call(self.derive_key(provider, name)) if provider else call())
+            result = await (call(self._key(provider, name)) if provider else call())
         except NotDone:
             await self._awrite(step, begun=False)
             raise

@@ -30,6 +30,7 @@ class Steps:
 
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         self._steps = {step.name: step for step in steps}
+        self._is_relied_on = False
 
     @classmethod
     def decode(cls, text: str | None) -> Steps:
@@ -41,7 +42,11 @@ class Steps:
         return json.dumps([asdict(step) for step in self._steps.values()], separators=(",", ":"))
 
     def __bool__(self) -> bool:
-        return bool(self._steps)
+        return bool(self._steps) or self._is_relied_on
+
+    def rely(self) -> None:
+        """Note that something outside may know of this operation, so that a retry must find its record."""
+        self._is_relied_on = True
 
     @property
     def is_ambiguous(self) -> bool:

@@ -28,6 +28,7 @@ from django_idempotency.stores.rows import (
     run,
 )
 
+_TRIES = 2
 _KEY_FIELDS = ("digest", "scope", "operation", "key", "fingerprint_version", "fingerprint_secret", "fingerprint")
 _CLAIM_FIELDS = ("attempt", "status", "response_headers", "owner", "lease_expires_at", "created_at", "expires_at")
 _OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "duration")
@@ -40,6 +41,7 @@ class LeaseTable:
 
     ``moment`` is the SQL of a time so many seconds from now, with one placeholder, for which ``as_moment`` makes the
     parameter; ``json`` is that of a JSON text; ``renewed`` narrows down which of the held records is renewed.
+    ``looks_first`` spares a claim that would be in vain, where it has to wait for every other writer.
     """
 
     def __init__(
@@ -50,22 +52,27 @@ class LeaseTable:
         as_moment: Callable[[BaseDatabaseWrapper, float], Any],
         json: str = "%s",
         renewed: str = "{held}",
+        looks_first: bool = False,
     ) -> None:
         name, column = table.name, table.column
         self._moment = as_moment
+        self._looks_first = looks_first
         held = f"{column('digest')} = %s AND {column('owner')} = %s AND {column('status')} = 'in_progress'"
         lapsed = f"{column('lease_expires_at')} <= {moment}"
         placeholders = ", ".join(["%s"] * len(_KEY_FIELDS))
         reset = ", ".join(f"{column(field)} = EXCLUDED.{column(field)}" for field in (*_KEY_FIELDS, *_CLAIM_FIELDS))
         untold = ", ".join(f"{column(field)} = NULL" for field in _UNTOLD_FIELDS)
+        empty = json.replace("%s", "'[]'")
         insert = (
             f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
-            f"VALUES ({placeholders}, 1, 'in_progress', '[]', %s, {moment}, {moment}, {moment}) "
-            f"ON CONFLICT ({column('digest')}) DO "
+            f"SELECT {placeholders}, 1, 'in_progress', {empty}, %s, {moment}, {moment}, {moment} WHERE "
         )
-        # Only what has expired is locked: the lock of a duplicate would keep a lease from being renewed.
-        self._insert = f"{insert}NOTHING"
-        self._replace = f"{insert}UPDATE SET {reset}, {untold} WHERE {table.is_expired(moment, f'{name}.')}"
+        conflict = f"ON CONFLICT ({column('digest')}) DO"
+        # What can be seen is neither locked nor waited for: its lease may be renewed, its completion be under way.
+        self._insert = f"{insert}NOT EXISTS (SELECT 1 FROM {name} WHERE {column('digest')} = %s) {conflict} NOTHING"
+        self._replace = (
+            f"{insert}1 = 1 {conflict} UPDATE SET {reset}, {untold} WHERE {table.is_expired(moment, f'{name}.')}"
+        )
         self._look = (
             f"SELECT {table.columns(_HELD_FIELDS)}, {lapsed}, {table.is_expired(moment)}, "
             f"{table.columns(READ_FIELDS)}, {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
@@ -99,12 +106,15 @@ class LeaseTable:
     ) -> Lease | Held:
         """Insert the claim, or put it in the place of an expired record; else look what is there."""
         owner = uuid4()
-        moments = [self._at(connection, time) for time in (lease, timedelta(0), ttl, timedelta(0))]
+        moments = [self._at(connection, time) for time in (lease, timedelta(0), ttl)]
         values = [*key_values(operation), column_uuid(connection, owner), *moments]
         with committed(connection):
-            for statement in (self._insert, self._replace, self._insert, self._replace):
-                # The first moments of the replacement are those of the insertion; the last is for what has expired.
-                if self._write(connection, statement, values if statement == self._replace else values[:-1]):
+            if self._looks_first and (held := self.look(connection, operation)):
+                return held
+            inserted = (self._insert, [*values, operation.key.digest])
+            replaced = (self._replace, [*values, self._at(connection, timedelta(0))])
+            for statement, parameters in (inserted, replaced) * _TRIES:
+                if self._write(connection, statement, parameters):
                     return Lease(
                         operation=operation,
                         owner=owner,

@@ -137,8 +137,9 @@ class PostgreSQL:
 
     @contextmanager
     def _aside(self, connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
-        """Open a second connection."""
+        """Open a second connection, not out of the pool: those who hold the others may wait for the same."""
         other = connection.copy()
+        other.settings_dict["OPTIONS"].pop("pool", None)
         try:
             yield other
         finally:

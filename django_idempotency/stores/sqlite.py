@@ -36,7 +36,7 @@ class SQLite:
             f"SELECT {table.read_columns}, r.{expires_at} FROM {table.name} AS r "
             f"WHERE r.{digest} = %s AND r.{expires_at} > %s AND r.{status} = 'completed'"
         )
-        self.leases = LeaseTable(table, moment="%s", as_moment=_moment)
+        self.leases = LeaseTable(table, moment="%s", as_moment=_moment, looks_first=True)
         expired = table.is_expired("%s")
         self._forget = f"DELETE FROM {table.name} WHERE {digest} = %s AND {expired}"
         self._insert = table.insert() + "NOTHING"
