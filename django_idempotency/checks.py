@@ -12,11 +12,12 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import router
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import get_resolver
 
 from django_idempotency.conf import PREFIX, SETTING_NAMES, settings
 from django_idempotency.core.keys import KEY_FORMATS
 from django_idempotency.core.policies import Policy
+from django_idempotency.http.checks import check_plain_views, check_policy, named_views
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 
@@ -56,6 +57,7 @@ def _wrong_values() -> Messages:
         ("SECRETS", "a tuple of secrets, newest first", lambda value: not value or _are_texts(value)),
         ("STORE_KEYS", "'plain' or 'digest'", lambda value: value in ("plain", "digest")),
         ("UNENROLLED", "'ignore' or 'refuse'", lambda value: value in ("ignore", "refuse")),
+        ("ENROLLED", "a dict of policies by patterns of view names", _are_policies),
         (
             "KEY_FORMAT",
             f"callable or one of {sorted(KEY_FORMATS)}",
@@ -77,6 +79,12 @@ def _are_texts(value: Any) -> bool:
     return bool(value) and isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value)
 
 
+def _are_policies(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(pattern, str) and isinstance(policy, Policy) for pattern, policy in value.items()
+    )
+
+
 def check_stores(app_configs: object = None, **kwargs: Any) -> list[checks.CheckMessage]:
     """Check that every store can be made, and let it check itself."""
     return [message for alias in settings.STORES for message in _check_store(alias)]
@@ -93,7 +101,9 @@ def check_views(app_configs: object = None, **kwargs: Any) -> list[checks.CheckM
     """Check the enrolled views of the URLconf."""
     if not getattr(django_settings, "ROOT_URLCONF", None):
         return []
-    return [message for view in _enrolled_views() for message in _check_view(view)]
+    views = list(named_views(get_resolver().url_patterns))
+    messages = [message for view in _enrolled_views(views) for message in _check_view(view)]
+    return [*messages, *check_plain_views(views)] if _are_policies(settings.ENROLLED) else messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,24 +122,15 @@ class EnrolledView:
         return getattr(self.view_class, method) is not getattr(IdempotencyMixin, method)
 
 
-def _enrolled_views() -> Iterator[EnrolledView]:
+def _enrolled_views(views: Iterable[tuple[str, Any]]) -> Iterator[EnrolledView]:
     seen = set()
-    for pattern in _patterns(get_resolver().url_patterns):
-        callback: Any = pattern.callback
+    for _, callback in views:
         view_class, options = getattr(callback, "cls", None), getattr(callback, "initkwargs", {})
         if isinstance(view_class, type) and issubclass(view_class, IdempotencyMixin):
             identity = (view_class, id(options.get("idempotency")), options.get("authentication_classes"))
             if identity not in seen:
                 seen.add(identity)
                 yield EnrolledView(view_class, options)
-
-
-def _patterns(patterns: Iterable[URLPattern | URLResolver]) -> Iterator[URLPattern]:
-    for pattern in patterns:
-        if isinstance(pattern, URLResolver):
-            yield from _patterns(pattern.url_patterns)
-        else:
-            yield pattern
 
 
 def _check_view(view: EnrolledView) -> Messages:
@@ -145,18 +146,9 @@ def _check_view(view: EnrolledView) -> Messages:
             obj=view.view_class,
             id="idempotency.E020",
         )
-    if policy.store not in settings.STORES:
-        yield checks.Error(
-            f"{name} names the store {policy.store!r}, which IDEMPOTENCY_STORES does not have.",
-            obj=view.view_class,
-            id="idempotency.E021",
-        )
-        return
-    yield from _check_alias(view, policy, name)
-    if policy.wait >= (policy.ttl or settings.ttl):
-        yield checks.Error(
-            f"{name} lets duplicates wait longer than outcomes are kept.", obj=view.view_class, id="idempotency.E023"
-        )
+    yield from check_policy(name, policy, view.view_class)
+    if policy.store in settings.STORES:
+        yield from _check_alias(view, policy, name)
 
 
 def _check_alias(view: EnrolledView, policy: Policy, name: str) -> Messages:

@@ -95,7 +95,7 @@ class LeasedRun(Generic[T]):
             return
         try:
             self.store.release(lease, unknown=isinstance(error, OutcomeUnknown) or self._is_unknown(lease))
-        except StoreUnavailable:
+        except (StoreUnavailable, OperationInProgress):  # the latter where a single writer keeps everybody out
             logger.warning("Operation %s is left to its lease: the store failed.", lease.operation.key.prefix)
 
     def _is_unknown(self, lease: Lease) -> bool:
@@ -108,7 +108,10 @@ class LeasedRun(Generic[T]):
         if held.status == "in_progress" and not held.has_lapsed:
             raise OperationInProgress
         lease = self.store.take_over(self.operation, held, lease=self.terms.lease)
-        if lease is None or held.status == "released" or not self._is_unknown(lease):
+        if lease and held.status == "released":
+            lease.steps.rely()  # an earlier attempt may have handed out derived keys
+            return lease
+        if lease is None or not self._is_unknown(lease):
             return lease
         self.store.release(lease, unknown=True)
         return None

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -17,14 +19,15 @@ from django_idempotency.core import attempts
 from django_idempotency.core.attempts import Attempt, Execution
 from django_idempotency.core.heartbeats import heartbeats
 from django_idempotency.core.leased_runs import LeasedRun
-from django_idempotency.core.leases import Lease, LeaseTerms
+from django_idempotency.core.leases import Lease
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation, Record
-from django_idempotency.exceptions import OperationInProgress
-from django_idempotency.http.exchange import lease_terms, waiting_room
+from django_idempotency.exceptions import OperationInProgress, OutcomeNotReplayable
+from django_idempotency.http.exchange import check_replay, lease_terms, waiting_room
 from django_idempotency.http.operations import wait_of
 from django_idempotency.stores import get_store
 
+T = TypeVar("T")
 Run = Callable[[Claim], Awaitable[Attempt[HttpResponseBase]]]
 Result = Execution[HttpResponseBase]
 
@@ -38,32 +41,58 @@ async def aperform(request: HttpRequest, operation: Operation, policy: Policy, r
     A client that goes away does not end the run: it goes on by itself until its outcome is kept.
     """
     task = asyncio.ensure_future(_perform(request, operation, policy, run))
-    _running.add(task)
-    task.add_done_callback(_running.discard)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(_retrieve)
+        farewell = asyncio.ensure_future(_see_off(task))
+        _running.add(farewell)
+        farewell.add_done_callback(_running.discard)
         raise
+
+
+async def _see_off(task: asyncio.Task[Result]) -> None:
+    """Wait for a run that nobody else waits for; no end of a request will close what it has opened."""
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+    await _in_thread(_close_connections)
+
+
+def _close_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
 
 
 async def _perform(request: HttpRequest, operation: Operation, policy: Policy, run: Run) -> Result:
     leased: LeasedRun[HttpResponseBase] = LeasedRun(
         store=get_store(policy.store),
         operation=operation,
-        terms=lease_terms(policy) or LeaseTerms(),
+        terms=lease_terms(policy),
         ttl=policy.ttl or settings.ttl,
     )
     begun = await _begin(leased, wait_of(request, policy).total_seconds())
     if isinstance(begun, Record):
-        return attempts.replay(begun, operation)
+        return await _replay(request, begun, operation, policy)
     return await _run(request, leased, replace(begun, in_thread=_in_thread), run)
+
+
+async def _replay(request: HttpRequest, record: Record, operation: Operation, policy: Policy) -> Result:
+    """Return the outcome of a record, if the policy lets the request see it. Raises PermissionDenied."""
+    try:
+        replayed: Result = attempts.replay(record, operation)
+    except OutcomeNotReplayable:
+        await sync_to_async(check_replay)(request, policy)
+        raise
+    if policy.may_replay:
+        await sync_to_async(check_replay)(request, policy)
+    return replayed
 
 
 async def _begin(leased: LeasedRun[HttpResponseBase], wait: float) -> Lease | Record:
     """Begin within the time that the client or the policy grants."""
     try:
-        return await sync_to_async(leased.begin)()
+        return await _in_thread(leased.begin)
     except OperationInProgress:
         if not wait:
             raise
@@ -72,7 +101,7 @@ async def _begin(leased: LeasedRun[HttpResponseBase], wait: float) -> Lease | Re
         while True:
             await asyncio.sleep(_PAUSE)
             try:
-                return await sync_to_async(leased.begin)()
+                return await _in_thread(leased.begin)
             except OperationInProgress:
                 if time.monotonic() >= deadline:
                     raise
@@ -83,19 +112,35 @@ async def _run(request: Any, leased: LeasedRun[HttpResponseBase], lease: Lease, 
     try:
         with heartbeats.keep(leased.store, lease, leased.terms):
             try:
-                return await sync_to_async(leased.settle)(lease, await run(lease))
+                ended = await run(lease)
+                return await _in_thread(lambda: leased.settle(lease, ended))
             except BaseException as error:
-                await sync_to_async(leased.break_off)(lease, error)
+                failure = error
+                await _in_thread(lambda: leased.break_off(lease, failure))
                 raise
     finally:
         request.idempotency = None
 
 
-async def _in_thread(call: Callable[[], Any]) -> Any:
-    return await sync_to_async(call)()
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Run a call in the thread of the request, in another one where that has ended because the client has gone."""
+    has_begun = False
+
+    def begin() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return call()
+
+    try:
+        return await sync_to_async(begin)()
+    except RuntimeError:
+        if has_begun:
+            raise
+    return await sync_to_async(partial(_apart, call), thread_sensitive=False)()
 
 
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Take note of an error that nobody waits for any more."""
-    if not task.cancelled():
-        task.exception()
+def _apart(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    finally:
+        _close_connections()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
@@ -16,7 +17,7 @@ from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation
 from django_idempotency.exceptions import IdempotencyError, OutcomeNotReplayable
 from django_idempotency.http.operations import wait_of
-from django_idempotency.http.problems import problem_of, problem_response
+from django_idempotency.http.problems import UNENROLLED, problem_of, problem_response
 from django_idempotency.http.responses import capture, replay, tell_expiry
 from django_idempotency.stores import get_store
 
@@ -29,7 +30,10 @@ def perform(
     policy: Policy,
     run: Run[HttpResponseBase],
 ) -> Execution[HttpResponseBase]:
-    """Execute the operation of a request, or find its outcome. Raises IdempotencyError and whatever ``run`` raises."""
+    """Execute the operation of a request, or find its outcome.
+
+    Raises IdempotencyError, PermissionDenied where the policy forbids a replay, and whatever ``run`` raises.
+    """
 
     def run_once(claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
         request.idempotency = claim  # type: ignore[attr-defined]
@@ -39,22 +43,33 @@ def perform(
             request.idempotency = None  # type: ignore[attr-defined]
 
     wait = wait_of(request, policy)
-    return execute(
-        get_store(policy.store),
-        operation,
-        run_once,
-        ttl=policy.ttl or settings.ttl,
-        wait=wait,
-        waiting_room=waiting_room() if wait else None,
-        conflict_retries=policy.conflict_retries,
-        lease=lease_terms(policy),
-    )
+    try:
+        execution = execute(
+            get_store(policy.store),
+            operation,
+            run_once,
+            ttl=policy.ttl or settings.ttl,
+            wait=wait,
+            waiting_room=waiting_room() if wait else None,
+            conflict_retries=policy.conflict_retries,
+            lease=lease_terms(policy) if policy.claim == "lease" else None,
+        )
+    except OutcomeNotReplayable:
+        check_replay(request, policy)  # the problem tells Location and ETag
+        raise
+    if execution.replayed is not None:
+        check_replay(request, policy)
+    return execution
 
 
-def lease_terms(policy: Policy) -> LeaseTerms | None:
-    """Return the terms of a policy that claims by lease."""
-    if policy.claim != "lease":
-        return None
+def check_replay(request: HttpRequest, policy: Policy) -> None:
+    """Ask the policy whether this request may see the outcome of an earlier one. Raises PermissionDenied."""
+    if policy.may_replay and not policy.may_replay(request):
+        raise PermissionDenied
+
+
+def lease_terms(policy: Policy) -> LeaseTerms:
+    """Return the terms under which a policy claims by lease."""
     return LeaseTerms(
         lease=policy.lease,
         heartbeat=policy.heartbeat,
@@ -98,6 +113,13 @@ def answer(execution: Execution[HttpResponseBase], policy: Policy) -> HttpRespon
     assert response is not None
     tell_expiry(response, execution.expires_at)
     return response
+
+
+def refuse_unenrolled(request: HttpRequest) -> HttpResponse | None:
+    """Return the problem of a key that nothing uses, where it must not be ignored (501)."""
+    if settings.UNENROLLED == "refuse" and request.method not in ("GET", "HEAD", "OPTIONS"):
+        return problem_response(request, UNENROLLED)
+    return None
 
 
 def refuse(request: HttpRequest, error: IdempotencyError, policy: Policy) -> HttpResponse:

@@ -11,19 +11,24 @@ from typing import Any
 from django.http import HttpRequest
 
 from django_idempotency.conf import settings
-from django_idempotency.core.fingerprints import canonical_form, content_digest
+from django_idempotency.core.fingerprints import FieldFilter, canonical_form, content_digest, hash_chunks
 from django_idempotency.core.keys import IdempotencyKey, parse_key, validate_key
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Operation
 from django_idempotency.exceptions import InvalidKey, MissingScope
-from django_idempotency.http.bodies import FormRequest, canonical_body
+from django_idempotency.http.bodies import FormRequest, _canonical_parts, _hash_stream, buffer_body, canonical_body
 
+_MULTIPART = "multipart/form-data"
+_FORMS = frozenset({"application/x-www-form-urlencoded", _MULTIPART})
+_CSRF_FIELD = "csrfmiddlewaretoken"
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE | re.ASCII)
 
 
 def read_key(request: HttpRequest, policy: Policy) -> str | None:
     """Return the validated key of the request, None without one. Raises InvalidKey."""
     values = {parse_key(value, strict=settings.STRICT_SYNTAX) for value in _field_values(request)}
+    if not values:
+        values = set(_form_values(request, policy))
     if not values:
         return None
     if len(values) > 1:
@@ -36,6 +41,24 @@ def read_key(request: HttpRequest, policy: Policy) -> str | None:
 def has_key(request: HttpRequest) -> bool:
     """Tell whether the request carries a key, well-formed or not."""
     return any(_meta_name(name) in request.META for name in settings.HEADERS)
+
+
+def carries_key(request: HttpRequest, policy: Policy) -> bool:
+    """Tell whether the request carries a key in its header or its form, well-formed or not."""
+    return has_key(request) or bool(_form_values(request, policy))
+
+
+def _form_values(request: HttpRequest, policy: Policy) -> list[str]:
+    if not policy.form_field or request.method != "POST" or request.content_type not in _FORMS:
+        return []
+    if not _is_parsed(request):
+        buffer_body(request)
+    return request.POST.getlist(policy.form_field)
+
+
+def _is_parsed(request: HttpRequest) -> bool:
+    """Tell whether somebody has had a multipart form parsed, CSRF protection for one, so that its bytes are gone."""
+    return request._read_started and not hasattr(request, "_body")  # type: ignore[attr-defined]
 
 
 def _field_values(request: HttpRequest) -> Iterator[str]:
@@ -92,7 +115,7 @@ def build_operation(
         version,
         _canonical_query(request),
         *_route(request, route_arguments),
-        *canonical_body(request, form, policy.field_filter),
+        *_canonical_body(request, form, _field_filter(request, policy)),
     ]
     return Operation(
         key=IdempotencyKey(
@@ -103,6 +126,27 @@ def build_operation(
         content_digest=content_digest(parts),
         keyring=settings.keyring,
     )
+
+
+def _field_filter(request: HttpRequest, policy: Policy) -> FieldFilter | None:
+    """Leave out of a form what each rendering of the same form has anew."""
+    selected = policy.field_filter
+    if request.content_type not in _FORMS:
+        return selected
+    renewed = {_CSRF_FIELD, policy.form_field or _CSRF_FIELD}
+    return lambda name: name not in renewed and (selected is None or selected(name))
+
+
+def _canonical_body(request: HttpRequest, form: FormRequest, selected: FieldFilter | None) -> tuple[str, str, bytes]:
+    """Canonicalise the body, also of a form that Django parses itself: for POST alone, and perhaps before us."""
+    if form is not request or request.content_type != _MULTIPART:
+        return canonical_body(request, form, selected)
+    if request.method != "POST":
+        content = hash_chunks([request.body]) if buffer_body(request) else _hash_stream(request)
+        return _MULTIPART, "raw", content
+    if _is_parsed(request):
+        return _MULTIPART, "parts", _canonical_parts(form, selected)
+    return canonical_body(request, form, selected)
 
 
 def _canonical_query(request: HttpRequest) -> bytes:

@@ -1,42 +1,25 @@
-"""For the tests of projects and of stores: one contract that every store must keep."""
+"""What any store must do."""
 
 from __future__ import annotations
 
 import threading
-import uuid
 from datetime import UTC, datetime, timedelta
 
 from django.db import connections
 
-from django_idempotency.core.fingerprints import Keyring, content_digest
-from django_idempotency.core.keys import IdempotencyKey
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.stores.base import Store
-
-CREATED = Outcome(status=201, headers=(("Location", "/payments/1/"),), body=b'{"id": 1, "name": "\xc3\xa9\x00"}')
-DAY = timedelta(days=1)
-
-
-def make_operation(content: str = "content", *, key: str = "", scope: str = "user:1") -> Operation:
-    """Return an operation; equal arguments give the same one, no key a new one."""
-    return Operation(
-        key=IdempotencyKey(value=key or str(uuid.uuid4()), scope=(scope,), operation="POST payment-list"),
-        content_digest=content_digest([content]),
-        keyring=Keyring.of(["a secret"]),
-    )
+from django_idempotency.testing.leases import LeaseContract
+from django_idempotency.testing.operations import CREATED, DAY, make_operation
 
 
-class StoreContract:
+class StoreContract(LeaseContract):
     """What any store must do. Subclass it in a test module with ``make_store`` and a name that the runner collects.
 
     The tests commit, so a database needs tests that are not wrapped in a transaction.
     """
-
-    def make_store(self) -> Store:
-        """Return the store under test."""
-        raise NotImplementedError
 
     def keep(self, store: Store, operation: Operation, outcome: Outcome = CREATED, ttl: timedelta = DAY) -> datetime:
         """Run an operation to its end."""
