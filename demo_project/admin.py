@@ -1,4 +1,4 @@
-"""Charges in the admin, beside the idempotency records of the requests that made them."""
+"""Charges and payouts in the admin, beside the idempotency records of the requests that made them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,32 @@ from typing import TYPE_CHECKING
 
 from django.contrib import admin
 
-from demo_project.models import Charge
+from demo_project.models import Charge, Payout
 
 if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Charge]
+    _ChargeAdmin = admin.ModelAdmin[Charge]
+    _PayoutAdmin = admin.ModelAdmin[Payout]
 else:
-    _ModelAdmin = admin.ModelAdmin
+    _ChargeAdmin = _PayoutAdmin = admin.ModelAdmin
 
 
 @admin.register(Charge)
-class ChargeAdmin(_ModelAdmin):
+class ChargeAdmin(_ChargeAdmin):
     """Who paid how much, newest first."""
 
     list_display = ("id", "user_id", "amount_cents", "created_at")
     list_filter = ("created_at",)
     readonly_fields = ("id", "created_at")
     search_fields = ("=id", "=user_id")
+    ordering = ("-created_at",)
+
+
+@admin.register(Payout)
+class PayoutAdmin(_PayoutAdmin):
+    """Who was sent how much, newest first."""
+
+    list_display = ("id", "user_id", "amount_cents", "bank_reference", "created_at")
+    list_filter = ("created_at",)
+    readonly_fields = ("id", "created_at")
+    search_fields = ("=id", "=user_id", "=bank_reference")
     ordering = ("-created_at",)

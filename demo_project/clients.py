@@ -13,11 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from demo_project.bank import FAULT_HEADER as BANK_FAULT_HEADER
 from demo_project.faults import HEADER as FAULT_HEADER
 from demo_project.results import Exchange
 
 TOKEN = "alice-demo-token"
 PATH = "/api/charges/"
+PAYOUTS = "/api/payouts/"
+ASYNC = "/api/async/charges/"
 _LONGEST_PAUSE = 0.5
 _PATIENCE = 30.0
 
@@ -34,6 +37,7 @@ class Payment:
     user_id: str
     amount_cents: int
     key: str = field(default_factory=new_key)
+    path: str = PATH
 
     @property
     def body(self) -> bytes:
@@ -55,15 +59,16 @@ class Client:
 
     def __init__(self, url: str, http: httpx.Client) -> None:
         self._address = urlsplit(url)
-        self._url = url + PATH
+        self._url = url
         self._http = http
         self.exchanges: list[Exchange] = []
 
-    def send(self, payment: Payment, *, fault: str = "", timeout: float = 20) -> Exchange:
+    def send(self, payment: Payment, *, fault: str = "", bank_fault: str = "", timeout: float = 20) -> Exchange:
         """Send once."""
-        headers = {**payment.headers, **({FAULT_HEADER: fault} if fault else {})}
+        faults = {FAULT_HEADER: fault, BANK_FAULT_HEADER: bank_fault}
+        headers = {**payment.headers, **{name: value for name, value in faults.items() if value}}
         try:
-            response = self._http.post(self._url, content=payment.body, headers=headers, timeout=timeout)
+            response = self._http.post(self._url + payment.path, content=payment.body, headers=headers, timeout=timeout)
         except httpx.TransportError:
             return self._note(Exchange(key=payment.key))
         retry_after = response.headers.get("Retry-After")
@@ -77,19 +82,22 @@ class Client:
             )
         )
 
-    def insist(self, payment: Payment, *, first_fault: str = "", timeout: float = 20) -> Exchange:
-        """Send, and send again as long as there is no answer that stays; only the first attempt meets the fault."""
+    def insist(
+        self, payment: Payment, *, first_fault: str = "", first_bank_fault: str = "", timeout: float = 20
+    ) -> Exchange:
+        """Send, and send again as long as there is no answer that stays; only the first attempt meets the faults."""
         deadline = time.monotonic() + _PATIENCE
-        exchange = self.send(payment, fault=first_fault, timeout=timeout)
+        exchange = self.send(payment, fault=first_fault, bank_fault=first_bank_fault, timeout=timeout)
         while exchange.may_be_retried and time.monotonic() < deadline:
             time.sleep(min(exchange.retry_after or 0.05, _LONGEST_PAUSE))
             exchange = self.send(payment, timeout=timeout)
         return exchange
 
-    def send_and_hang_up(self, payment: Payment) -> None:
+    def send_and_hang_up(self, payment: Payment, *, fault: str = "") -> None:
         """Send the whole request, then close the connection without reading: the reply is lost."""
-        lines = [f"POST {PATH} HTTP/1.1", f"Host: {self._address.netloc}", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in payment.headers.items()]
+        headers = {**payment.headers, **({FAULT_HEADER: fault} if fault else {})}
+        lines = [f"POST {payment.path} HTTP/1.1", f"Host: {self._address.netloc}", "Connection: close"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join([*lines, f"Content-Length: {len(payment.body)}", "", ""])
         with socket.create_connection((self._address.hostname or "", self._address.port or 80), timeout=10) as line:
             line.sendall(head.encode() + payment.body)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import signal
 import time
+from typing import TypeVar
 
 from django.conf import settings
+from django.http import HttpRequest, HttpResponse
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
+
+R = TypeVar("R", bound=HttpResponse)
 
 HEADER = "X-Demo-Fault"
 _FAULT = re.compile(r"(sleep):(\d{1,3}(?:\.\d{1,6})?)|(status):([2-5]\d\d)|(raise)|(kill)", re.ASCII)
@@ -28,21 +34,32 @@ class Fault:
         self._name = name
         self._value = value
 
-    def strike(self, response: Response) -> Response:
+    def strike(self, response: R) -> R:
         """Do what was asked for; return the response to send if the process lives to send one."""
+        time.sleep(self._seconds)
+        return self._strike(response)
+
+    async def astrike(self, response: R) -> R:
+        """Do as ``strike`` does, and let others run meanwhile."""
+        await asyncio.sleep(self._seconds)
+        return self._strike(response)
+
+    @property
+    def _seconds(self) -> float:
+        return float(self._value) if self._name == "sleep" else 0.0
+
+    def _strike(self, response: R) -> R:
         match self._name:
-            case "sleep":
-                time.sleep(float(self._value))
             case "raise":
                 raise DemoFault("The client asked for this exception.")
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "status":
-                return _response(int(self._value))
+                return _with_status(response, int(self._value))
         return response
 
 
-def requested_fault(request: Request) -> Fault:
+def requested_fault(request: Request | HttpRequest) -> Fault:
     """Read the header before anything is written. Raises ParseError."""
     value = request.headers.get(HEADER)
     if value is None or not settings.DEMO_FAULTS:
@@ -53,5 +70,12 @@ def requested_fault(request: Request) -> Fault:
     return Fault(*(group for group in match.groups() if group))
 
 
-def _response(status: int) -> Response:
-    return Response(None if status in _WITHOUT_BODY else {"detail": f"The client asked for {status}."}, status=status)
+def _with_status(response: R, status: int) -> R:
+    facts = None if status in _WITHOUT_BODY else {"detail": f"The client asked for {status}."}
+    if isinstance(response, Response):
+        response.data = facts
+    else:
+        response.content = json.dumps(facts).encode() if facts else b""
+    response.status_code = status
+    del response["Location"]
+    return response

@@ -105,7 +105,7 @@ class Facts:
             yield f"rows written: {len(self.rows)}, not {self.expected_rows}"
         acknowledged = {json.loads(exchange.body)["id"] for exchange in self.exchanges if exchange.is_success}
         if missing := acknowledged - set(self.rows):
-            yield f"charges that were acknowledged, but are not in the database: {len(missing)}"
+            yield f"rows that were acknowledged, but are not in the database: {len(missing)}"
 
     def _wrong_answers(self) -> Iterator[str]:
         by_key: dict[str, list[Exchange]] = {exchange.key: [] for exchange in self.exchanges}

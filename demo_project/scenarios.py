@@ -4,52 +4,18 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Barrier
 
-from demo_project.clients import Client, Payment, http_client
-from demo_project.results import Check, Facts
-
-RowsOf = Callable[[str], tuple[str, ...]]
+from demo_project import payout_scenarios
+from demo_project.browsers import FORM, browser
+from demo_project.clients import ASYNC, Client, Payment, http_client
+from demo_project.results import Check, Exchange, Facts
+from demo_project.stages import LedgerOf, RowsOf, Scenario, Stage
 
 _DELIVERIES = 20
 _CHARGES, _RUNS = 25, 3
 _AT_ONCE = 5.0
-_PATIENCE = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """What a scenario plays on: a client, a user that no other run has, and the rows as the database has them."""
-
-    scenario: str
-    client: Client
-    user_id: str
-    rows_of: RowsOf
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """The ids of the charges of this run."""
-        return self.rows_of(self.user_id)
-
-    def payment(self, amount_cents: int = 1000) -> Payment:
-        """Return a new payment of this run's user."""
-        return Payment(self.user_id, amount_cents)
-
-    def facts(self, *checks: Check, rows: int = 1) -> Facts:
-        """Return what was measured so far."""
-        return Facts(
-            scenario=self.scenario,
-            exchanges=tuple(self.client.exchanges),
-            rows=self.rows,
-            expected_rows=rows,
-            checks=checks,
-        )
-
-
-Scenario = Callable[[Stage], Facts]
 
 
 def client_retry(stage: Stage) -> Facts:
@@ -81,7 +47,7 @@ def lost_reply(stage: Stage) -> Facts:
     """The request arrives, the network splits, the reply is lost; the client asks again."""
     payment = stage.payment()
     stage.client.send_and_hang_up(payment)
-    _wait_for(lambda: bool(stage.rows))
+    stage.await_row()
     answer = stage.client.insist(payment)
     return stage.facts(
         Check(name="the retry was a replay", expected=True, measured=answer.is_replayed),
@@ -140,6 +106,35 @@ def another_amount(stage: Stage) -> Facts:
     )
 
 
+def form_sent_twice(stage: Stage) -> Facts:
+    """A person clicks twice: the browser sends the same form again before there is an answer."""
+    with browser(stage.url) as person:
+        person.log_in("alice")
+        form = person.open(FORM, user_id=stage.user_id, amount_cents="1000")
+        together = Barrier(2)
+
+        def click(_: int) -> Exchange:
+            together.wait()
+            return person.send(form, fault="sleep:0.3")
+
+        with ThreadPoolExecutor(2) as pool:
+            stage.client.exchanges += pool.map(click, range(2))
+    return stage.facts(
+        Check(name="clicks that led to the page of the charge", expected=2, measured=_successes(stage)),
+    )
+
+
+def async_client_gone(stage: Stage) -> Facts:
+    """The client of an asynchronous view hangs up while it runs; it runs to its end, and the retry is a replay."""
+    payment = stage.payment(path=ASYNC)
+    stage.client.send_and_hang_up(payment, fault="sleep:0.5")
+    stage.await_row()
+    answer = stage.client.insist(payment)
+    return stage.facts(
+        Check(name="the retry was a replay", expected=True, measured=answer.is_replayed),
+    )
+
+
 SCENARIOS: dict[str, Scenario] = {
     "client retry on time-out": client_retry,
     "load balancer resend": load_balancer_resend,
@@ -148,17 +143,27 @@ SCENARIOS: dict[str, Scenario] = {
     "worker killed mid-request": worker_killed,
     "server error after the write": server_error,
     "same key, another amount": another_amount,
+    "payout, bank answers late": payout_scenarios.bank_late,
+    "payout, bank's answer lost": payout_scenarios.bank_reply_lost,
+    "payout, worker killed": payout_scenarios.worker_killed,
+    "form sent twice": form_sent_twice,
+    "async view, client gone": async_client_gone,
 }
 
 
-def play(scenario: str, url: str, rows_of: RowsOf) -> Facts:
+def play(scenario: str, url: str, rows_of: RowsOf, ledger_of: LedgerOf) -> Facts:
     """Play a scenario for a user of its own against the server at this address."""
     with http_client() as http:
-        user_id = f"demo-{secrets.token_hex(8)}"
-        return SCENARIOS[scenario](Stage(scenario=scenario, client=Client(url, http), user_id=user_id, rows_of=rows_of))
+        stage = Stage(
+            scenario=scenario,
+            url=url,
+            client=Client(url, http),
+            user_id=f"demo-{secrets.token_hex(8)}",
+            rows_of=rows_of,
+            ledger_of=ledger_of,
+        )
+        return SCENARIOS[scenario](stage)
 
 
-def _wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while not happened() and time.monotonic() < deadline:
-        time.sleep(0.02)
+def _successes(stage: Stage) -> int:
+    return sum(exchange.is_success for exchange in stage.client.exchanges)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from demo_project.models import Charge
+from demo_project.models import Charge, Payout
 
 
 class ChargeSerializer(serializers.ModelSerializer[Charge]):
@@ -14,6 +14,15 @@ class ChargeSerializer(serializers.ModelSerializer[Charge]):
         model = Charge
         fields = ("id", "user_id", "amount_cents", "created_at")
         read_only_fields = ("id", "created_at")
+
+
+class PayoutSerializer(serializers.ModelSerializer[Payout]):
+    """A payout: as a charge, with the reference that the bank gave."""
+
+    class Meta:
+        model = Payout
+        fields = ("id", "user_id", "amount_cents", "bank_reference", "created_at")
+        read_only_fields = ("id", "bank_reference", "created_at")
 
 
 class ChargeQuery(serializers.Serializer[None]):

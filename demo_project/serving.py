@@ -1,4 +1,4 @@
-"""The demo behind a real server: gunicorn, started, awaited and always stopped."""
+"""The demo behind a real server, and the bank beside it: started, awaited and always stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ServerFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A running gunicorn: its address, its log and its master process."""
+    """A running server: its address, its log and its master process."""
 
     url: str
     log: Path
@@ -61,16 +61,16 @@ def _any_port() -> int:
 
 
 @contextmanager
-def serving(port: int, environment: Mapping[str, str]) -> Iterator[Server]:
+def serving(port: int, environment: Mapping[str, str], *, asgi: bool = False) -> Iterator[Server]:
     """Serve the demo, with these variables besides those of this process, until the block ends.
 
-    Raises ServerFailed. The log is left behind where the block fails.
+    By gunicorn, or by uvicorn if it is to be ASGI. Raises ServerFailed. The log is left behind where the block fails.
     """
     handle, name = tempfile.mkstemp(prefix="django-idempotency-demo-", suffix=".log")
     with os.fdopen(handle, "wb") as log:
         process = subprocess.Popen(
             # The working directory stays, since DATABASE_URL may name a file relative to it.
-            [sys.executable, "-m", "gunicorn", "-c", "python:demo_project.gunicorn", "-b", f"{HOST}:{port}"],
+            [sys.executable, "-m", *(_uvicorn(port) if asgi else _gunicorn(port))],
             env={**os.environ, "PYTHONPATH": _python_path(), **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -90,6 +90,38 @@ def serving(port: int, environment: Mapping[str, str]) -> Iterator[Server]:
         _stop(process)
         if not is_log_wanted:
             server.log.unlink()
+
+
+def _gunicorn(port: int) -> list[str]:
+    return ["gunicorn", "-c", "python:demo_project.gunicorn", "-b", f"{HOST}:{port}"]
+
+
+def _uvicorn(port: int) -> list[str]:
+    workers = ["--workers", "2", "--timeout-graceful-shutdown", "2"]
+    return ["uvicorn", "demo_project.asgi:application", "--host", HOST, "--port", str(port), *workers]
+
+
+@contextmanager
+def serving_bank() -> Iterator[str]:
+    """Let a bank do business until the block ends, and yield its address. Raises ServerFailed."""
+    with tempfile.TemporaryDirectory(prefix="django-idempotency-bank-") as folder:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "demo_project.bank", "--ledger", str(Path(folder, "ledger.sqlite3"))],
+            env={**os.environ, "PYTHONPATH": _python_path()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        try:
+            assert process.stdout
+            url = process.stdout.readline().strip()
+            if not url:
+                raise ServerFailed("The bank does not start.")
+            yield url
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def _python_path() -> str:

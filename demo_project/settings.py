@@ -5,7 +5,9 @@
 ``DJANGO_HTTPS``          1 behind TLS: redirects, secure cookies, HSTS; then DJANGO_SECRET_KEY must be set.
 ``DJANGO_SECRET_KEY``     any long random text; without it (and without DJANGO_HTTPS) a published one is used.
 ``DJANGO_ALLOWED_HOSTS``  host names, comma-separated; by default those of this machine alone.
-``DEMO_FAULTS``           1 obeys the header X-Demo-Fault.
+``DEMO_BANK_URL``         the bank that payouts call: ``python -m demo_project.bank`` starts one and prints its address.
+``DEMO_LEASE_SECONDS``    how long after a crash a payout is free to be retried; by default 10.
+``DEMO_FAULTS``           1 obeys the header X-Demo-Fault, and passes X-Bank-Fault on to the bank.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ def _secret_key() -> str:
 DEBUG = _is_on("DJANGO_DEBUG")
 HTTPS = _is_on("DJANGO_HTTPS")
 DEMO_FAULTS = _is_on("DEMO_FAULTS")
+DEMO_BANK_URL = os.environ.get("DEMO_BANK_URL", "")
+DEMO_LEASE_SECONDS = float(os.environ.get("DEMO_LEASE_SECONDS", "10"))
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 DATABASES = {"default": _database()}
@@ -104,6 +108,8 @@ REST_FRAMEWORK = {
 }
 
 ROOT_URLCONF = "demo_project.urls"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "charge-new"
 WSGI_APPLICATION = "demo_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from django.db import connection
 
-from demo_project.serving import Server, free_port, serving
+from demo_project.serving import Server, free_port, serving, serving_bank
 from tests.demo.commands import environment, manage
 
 
@@ -39,15 +41,49 @@ def seeded_url(database_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def server(seeded_url: str) -> Iterator[Server]:
-    """A server that obeys X-Demo-Fault."""
-    yield from _serve(environment(seeded_url, DEMO_FAULTS="1"))
+def rows(seeded_url: str) -> Callable[[str, str], list[str]]:
+    """What a connection of another process sees: the ids of a user's charges (``demo_charge``) or payouts."""
+
+    def ids(table: str, user_id: str) -> list[str]:
+        with closing(_connect(seeded_url)) as connection:
+            found = connection.execute(f"SELECT id FROM {table} WHERE user_id = '{user_id}'")
+            return [row[0] for row in found.fetchall()]
+
+    return ids
+
+
+def _connect(url: str):
+    if url.startswith("sqlite:"):
+        return sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)
+    import psycopg
+
+    return psycopg.connect(url, autocommit=True)
+
+
+@pytest.fixture
+def user_id() -> str:
+    """A user whom no other test has."""
+    return secrets.token_hex(8)
 
 
 @pytest.fixture(scope="session")
-def server_without_faults(seeded_url: str) -> Iterator[Server]:
+def bank_url() -> Iterator[str]:
+    """A bank in a process of its own."""
+    with serving_bank() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server(seeded_url: str, bank_url: str) -> Iterator[Server]:
+    """A server that obeys X-Demo-Fault, with leases that a test can wait for."""
+    variables = {"DEMO_FAULTS": "1", "DEMO_BANK_URL": bank_url, "DEMO_LEASE_SECONDS": "1"}
+    yield from _serve(environment(seeded_url, **variables))
+
+
+@pytest.fixture(scope="session")
+def server_without_faults(seeded_url: str, bank_url: str) -> Iterator[Server]:
     """A server that does not."""
-    yield from _serve(environment(seeded_url, DEMO_FAULTS="0"))
+    yield from _serve(environment(seeded_url, DEMO_FAULTS="0", DEMO_BANK_URL=bank_url))
 
 
 def _serve(variables: dict[str, str]) -> Iterator[Server]:
@@ -67,4 +103,11 @@ def alice(server: Server) -> Iterator[httpx.Client]:
     """A client with Alice's token."""
     headers = {"Authorization": "Token alice-demo-token"}
     with httpx.Client(base_url=server.url, headers=headers, trust_env=False, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def bank(bank_url: str) -> Iterator[httpx.Client]:
+    """A client of the bank."""
+    with httpx.Client(base_url=bank_url, trust_env=False, timeout=30) as client:
         yield client

@@ -38,6 +38,8 @@ def assert_holds(report: dict[str, Any]) -> None:
     assert scenarios["load balancer resend"]["replayed"] == 19
     assert scenarios["manual re-run"]["replayed"] == 50
     assert scenarios["same key, another amount"]["refused"] == 1
+    assert scenarios["payout, bank answers late"]["replayed"] == 1
+    assert scenarios["payout, worker killed"]["executed"] == 1
 
 
 @pytest.mark.sqlite

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 import uuid
 
@@ -21,11 +20,6 @@ def post(client: httpx.Client, user_id: str, fault: str, key: str = "") -> httpx
 def rows(client: httpx.Client, user_id: str) -> int:
     count: int = client.get("/api/charges/", params={"user_id": user_id}).json()["count"]
     return count
-
-
-@pytest.fixture
-def user_id() -> str:
-    return secrets.token_hex(8)
 
 
 def test_a_sleep_delays_the_answer(alice, user_id):

@@ -36,7 +36,7 @@ def test_facts_that_hold_pass_and_add_up():
     [
         (replace(SOUND, rows=("ch_1", "ch_2")), "rows written: 2, not 1"),
         (replace(SOUND, rows=()), "rows written: 0, not 1"),
-        (replace(SOUND, rows=("ch_2",)), "charges that were acknowledged, but are not in the database: 1"),
+        (replace(SOUND, rows=("ch_2",)), "rows that were acknowledged, but are not in the database: 1"),
         (replace(SOUND, exchanges=(EXECUTED, EXECUTED)), "keys that were executed more than once: 1"),
         (
             replace(SOUND, exchanges=(EXECUTED, replace(REPLAYED, body=BODY + b" "))),

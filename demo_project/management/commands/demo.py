@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser
+from functools import partial
 from typing import IO, Any, cast
 
 from django.conf import settings
@@ -15,16 +16,22 @@ from django.db import connection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from demo_project.banking import ledger
 from demo_project.clients import PATH, TOKEN, new_key
-from demo_project.models import Charge
+from demo_project.models import Charge, Payout
 from demo_project.reports import Report
 from demo_project.results import Facts
 from demo_project.scenarios import SCENARIOS, play
 from demo_project.servers import ServerUnavailable, run_on_embedded_postgresql
-from demo_project.serving import Server, ServerFailed, free_port, is_free, serving
+from demo_project.serving import Server, ServerFailed, free_port, is_free, serving, serving_bank
 
-# Plain HTTP on this machine, whatever the environment asks of a deployment.
-_SERVED_WITH = {"DEMO_FAULTS": "1", "DJANGO_HTTPS": "0", "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost"}
+_SERVED_WITH = {
+    "DEMO_FAULTS": "1",
+    "DEMO_LEASE_SECONDS": "2",  # what a scenario waits for
+    # Plain HTTP on this machine, whatever the environment asks of a deployment.
+    "DJANGO_HTTPS": "0",
+    "DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost",
+}
 
 
 class Command(BaseCommand):
@@ -65,9 +72,9 @@ class Command(BaseCommand):
             raise CommandError(f"The port {port} is in use.")
         self.check()
         call_command("demo_seed", verbosity=0)
-        with serving(port, _SERVED_WITH) as server:
+        with serving_bank() as bank_url, serving(port, {**_SERVED_WITH, "DEMO_BANK_URL": bank_url}) as server:
             try:
-                report = self._play(server)
+                report = self._play(server, bank_url)
             except Exception:
                 self._show_log(server)
                 raise
@@ -82,13 +89,14 @@ class Command(BaseCommand):
     def _show_log(self, server: Server) -> None:
         self.stderr.write(f"The server's log: {server.log}")
 
-    def _play(self, server: Server) -> Report:
+    def _play(self, server: Server, bank_url: str) -> Report:
         started, results = time.monotonic(), list[Facts]()
+        ledger_of = partial(ledger, bank_url)
         with _progress() as progress:
             task = progress.add_task("", total=len(SCENARIOS))
             for scenario in SCENARIOS:
                 progress.update(task, description=scenario)
-                results.append(play(scenario, server.url, _rows_of))
+                results.append(play(scenario, server.url, _rows_of, ledger_of))
                 progress.advance(task)
             progress.update(task, description="all scenarios")
         return Report(database=connection.display_name, results=results, seconds=time.monotonic() - started)
@@ -114,7 +122,8 @@ class Command(BaseCommand):
 
 
 def _rows_of(user_id: str) -> tuple[str, ...]:
-    return tuple(Charge.objects.filter(user_id=user_id).values_list("id", flat=True))
+    charges, payouts = Charge.objects.values_list("id", flat=True), Payout.objects.values_list("id", flat=True)
+    return (*charges.filter(user_id=user_id), *payouts.filter(user_id=user_id))
 
 
 def _progress() -> Progress:
