@@ -14,8 +14,10 @@ from rest_framework.authentication import TokenAuthentication
 from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 
-from django_idempotency import Policy, checks
+from django_idempotency import Policy, checks, idempotent
 from django_idempotency.rest_framework import IdempotencyMixin
+from tests.conformance.callers_plain import MIDDLEWARE
+from tests.conformance.views_plain import AttributeView, DecoratedView, bare, decorated, drf
 from tests.views import PaymentViewSet
 
 
@@ -108,6 +110,9 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
         ("SECRETS", "a secret"),
         ("STORE_KEYS", "hash"),
         ("UNENROLLED", "reject"),
+        ("ENROLLED", ["payments:*"]),
+        ("ENROLLED", {"payments:*": {"required": True}}),
+        ("ENROLLED", {1: Policy()}),
         ("KEY_FORMAT", "guid"),
     ],
 )
@@ -178,3 +183,87 @@ def test_deferred_transactions_of_sqlite_are_warned_of(monkeypatch: pytest.Monke
 
     monkeypatch.setitem(connection.settings_dict["OPTIONS"], "transaction_mode", None)
     assert ids(checks.check_stores()) == ["idempotency.W013"]
+
+
+@pytest.fixture
+def middleware(settings: Any) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
+
+
+def test_plain_views_with_an_identity_are_clean(route: Any, middleware: None) -> None:
+    route(decorated, DecoratedView.as_view(), AttributeView.as_view(), bare)
+    with override_settings(IDEMPOTENCY_ENROLLED={"*.bare": Policy()}):
+        assert checks.check_views() == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "wrong"),
+    [
+        (Policy(store="elsewhere"), "idempotency.E021"),
+        (Policy(wait=timedelta(hours=1), ttl=timedelta(minutes=1)), "idempotency.E023"),
+    ],
+)
+@pytest.mark.parametrize("by_decorator", [False, True])
+def test_what_a_policy_says_of_a_plain_view_is_checked(
+    route: Any, middleware: None, policy: Policy, wrong: str, by_decorator: bool
+) -> None:
+    route(idempotent(policy)(bare) if by_decorator else bare)
+    with override_settings(IDEMPOTENCY_ENROLLED={} if by_decorator else {"*": policy}):
+        assert ids(checks.check_views()) == [wrong]
+
+
+@pytest.mark.parametrize(("policy", "wrong"), [(Policy(), ["idempotency.E020"]), (Scoped.idempotency, [])])
+def test_a_plain_view_without_identity_is_an_error(route: Any, settings: Any, policy: Policy, wrong: list[str]) -> None:
+    settings.MIDDLEWARE = []
+    route(idempotent(policy)(bare))
+    assert ids(checks.check_views()) == wrong
+
+
+def test_a_view_without_a_policy_needs_no_identity(route: Any, settings: Any) -> None:
+    settings.MIDDLEWARE = []
+    route(bare, AttributeView.as_view())
+    assert checks.check_views() == []
+
+
+@pytest.mark.parametrize(
+    "escaped",
+    [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+    ],
+)
+def test_a_middleware_that_enrolled_views_would_escape_is_an_error(escaped: str, settings: Any) -> None:
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware", MIDDLEWARE, escaped]
+    (message,) = checks.check_views()
+    assert (message.id, escaped.rpartition(".")[2] in message.msg) == ("idempotency.E024", True)
+    settings.MIDDLEWARE = [escaped, MIDDLEWARE, "django.middleware.common.CommonMiddleware", "nowhere.Middleware"]
+    assert checks.check_views() == []
+
+
+@pytest.mark.parametrize(("policy", "wrong"), [(Policy(), ["idempotency.E025"]), (Scoped.idempotency, [])])
+def test_a_view_that_authenticates_itself_needs_a_scope(
+    route: Any, middleware: None, policy: Policy, wrong: list[str]
+) -> None:
+    route(drf)
+    with override_settings(IDEMPOTENCY_ENROLLED={"*": policy}):
+        assert ids(checks.check_views()) == wrong
+
+
+def test_a_setting_that_enrols_nothing_is_an_error(route: Any) -> None:
+    route(bare)
+    with override_settings(IDEMPOTENCY_ENROLLED={"*": Policy()}):
+        assert ids(checks.check_views()) == ["idempotency.E026"]
+
+
+def test_a_pattern_that_matches_no_view_is_warned_of(route: Any, middleware: None) -> None:
+    route(bare)
+    with override_settings(IDEMPOTENCY_ENROLLED={"*.bare": Policy(), "shop:*": Policy()}):
+        assert ids(checks.check_views()) == ["idempotency.W027"]
+
+
+def test_a_pattern_matches_the_names_in_a_namespace(route: Any, middleware: None) -> None:
+    route(include(([path("pay/", bare, name="pay")], "shop")))
+    with override_settings(IDEMPOTENCY_ENROLLED={"shop:pay": Policy()}):
+        assert checks.check_views() == []

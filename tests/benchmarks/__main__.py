@@ -1,8 +1,10 @@
 """``python -m tests.benchmarks [speed|growth|purge]``: figures of the kind that a deployment would see.
 
 PostgreSQL (15 or later) is the one of ``DATABASE_URL``, whose user must be a superuser, else one that is started and
-deleted; wrk sends the requests, gunicorn takes them. Ends with status 1 where a run was invalid (a request failed, or
-wrote another number of rows than it should) or a goal was missed. Run it on a machine that does nothing else.
+deleted; wrk sends the requests, gunicorn takes them. With ``--redis`` the protected view has Redis in front: that of
+``REDIS_URL``, else one that is started and ends with this. Ends with status 1 where a run was invalid (a request
+failed, or wrote another number of rows than it should) or a goal was missed. Run it on a machine that does nothing
+else.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from demo_project.servers import ServerUnavailable
+from demo_project.servers import ServerUnavailable, redis_url
 from tests.benchmarks import growth, purge, speed
 from tests.benchmarks.benches import Options, bench
 from tests.benchmarks.load import WrkMissing, find_wrk
@@ -36,6 +38,7 @@ def main(arguments: list[str]) -> int:
     os.environ["BENCHMARK_PREPARED"] = str(int(asked.prepared))
     try:
         find_wrk()
+        os.environ["BENCHMARK_REDIS"] = redis_url() if asked.redis else ""
         return 0 if _run(asked, arguments).is_good else 1
     except (WrkMissing, ServerUnavailable, ServiceFailed) as error:
         sys.exit(str(error))
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=int, help="of growth (default: 1000000) and purge (default: 2000000)")
     parser.add_argument("--seed", type=int, help="of the shuffled order, default: a random one")
     parser.add_argument("--prepared", action="store_true", help="with OPTIONS['prepare_threshold'] = 0 in DATABASES")
+    parser.add_argument("--redis", action="store_true", help="with CachedDatabaseStore")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write figures, runs, seed and versions there")
     return parser
 
@@ -64,6 +68,7 @@ def _run(asked: argparse.Namespace, arguments: list[str]) -> Report:
         workers=asked.workers,
         threads=asked.threads,
         records=asked.records,
+        redis=asked.redis,
         seed=random.getrandbits(32) if asked.seed is None else asked.seed,
     )
     command = shlex.join(["python", "-m", "tests.benchmarks", *arguments])

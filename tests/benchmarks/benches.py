@@ -30,6 +30,7 @@ class Options:
     workers: int
     threads: int
     records: int | None
+    redis: bool
     seed: int
 
 

@@ -1,4 +1,7 @@
-"""Settings of the measured service: those of a new project, on the database that DATABASE_URL names."""
+"""Settings of the measured service: those of a new project, on the database that DATABASE_URL names.
+
+BENCHMARK_PREPARED=1 has statements prepared, BENCHMARK_REDIS is the URL of a Redis in front of the records.
+"""
 
 import os
 
@@ -7,6 +10,15 @@ import dj_database_url
 DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"], conn_max_age=None)}
 if os.environ.get("BENCHMARK_PREPARED") == "1":
     DATABASES["default"].setdefault("OPTIONS", {})["prepare_threshold"] = 0
+if redis_url := os.environ.get("BENCHMARK_REDIS"):
+    CACHES = {
+        "default": {
+            "BACKEND": "django_redis.cache.RedisCache",
+            "LOCATION": redis_url,
+            "OPTIONS": {"SOCKET_TIMEOUT": 0.1, "SOCKET_CONNECT_TIMEOUT": 0.1},
+        }
+    }
+    IDEMPOTENCY_STORES = {"default": {"BACKEND": "django_idempotency.stores.cached.CachedDatabaseStore"}}
 SECRET_KEY = "a secret of the benchmarks"
 ALLOWED_HOSTS = ["*"]
 DEBUG = False

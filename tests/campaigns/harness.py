@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.request import urlopen
 
 import psutil
 from django.conf import settings
@@ -55,18 +56,26 @@ class Answer:
     def is_replayed(self) -> bool:
         return self.headers.get("idempotent-replayed") == "true"
 
+    @property
+    def problem(self) -> str:
+        """The code of the problem that this tells, empty for a success."""
+        return "" if self.status < 400 else json.loads(self.body).get("code", "")
+
 
 @dataclass(kw_only=True)
 class Server:
     """The test app behind gunicorn, on a port of its own and the database of this test run.
 
-    ``options`` are parameters of its database URL to put in place of those of this process.
+    ``options`` are parameters of its database URL to put in place of those of this process, ``environment`` are
+    variables besides its own; ``app`` is the WSGI application to serve.
     """
 
     token: str
     workers: int = 2
     threads: int = 4
     options: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    app: str = "tests.campaigns.wsgi:application"
 
     def __enter__(self) -> Server:
         with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
@@ -90,8 +99,9 @@ class Server:
     def _start(self, listener: socket.socket) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "gunicorn", "-c", str(Path(__file__).with_name("gunicorn_conf.py"))]
         command += ["--workers", str(self.workers), "--threads", str(self.threads)]
-        command += ["--bind", f"fd://{listener.fileno()}"]
+        command += ["--bind", f"fd://{listener.fileno()}", self.app]
         environment = {**os.environ, "DATABASE_URL": database_url(self.options), "PYTHONPATH": str(ROOT)}
+        environment |= self.environment
         return subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=[listener.fileno()])
 
     def _stop(self) -> None:
@@ -148,6 +158,35 @@ class Server:
         response = client.getresponse()
         named = {name.lower(): value for name, value in response.getheaders()}
         return Answer(status=response.status, headers=named, body=response.read())
+
+
+class Bank:
+    """The demo's bank in a process of its own, which keeps its ledger in a file."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
+
+    def __enter__(self) -> Bank:
+        command = [sys.executable, "-m", "demo_project.bank", "--port", "0", "--ledger", str(self._ledger)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.url = self._process.stdout.readline().strip()
+        assert self.url, "the bank does not start"
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ledger(self) -> dict[str, Any]:
+        """Return what the bank has been asked for and has done, in all and by key."""
+        with urlopen(f"{self.url}/ledger", timeout=TIMEOUT) as answer:
+            return json.load(answer)
 
 
 @dataclass(kw_only=True)

@@ -8,18 +8,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import Client
+from rest_framework.request import Request
 
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.http.problems import every_problem
 from django_idempotency.stores.database import DatabaseStore
 from tests.callers import Caller, new_key
-from tests.conformance import urls_responses
+from tests.conformance import urls_leases
 from tests.conformance.views_responses import impatient, in_flight, scripted
 
-pytestmark = pytest.mark.urls("tests.conformance.urls_responses")
+pytestmark = pytest.mark.urls("tests.conformance.urls_leases")
 
 
 class UnreachableStore(DatabaseStore):
@@ -63,6 +64,21 @@ def not_replayable(caller: Caller, key: str, **options: Any) -> Any:
     return caller.post("/required/", key=key, **options)
 
 
+def outcome_unknown(caller: Caller, key: str, **options: Any) -> Any:
+    with scripted(lambda request: HttpResponse(status=500)):
+        caller.post("/unknown/", key=key)
+    return caller.post("/unknown/", key=key, **options)
+
+
+def lease_lost(caller: Caller, key: str, **options: Any) -> Any:
+    def lose(request: Request) -> HttpResponse:
+        DatabaseStore().release(request.idempotency, unknown=False)
+        return HttpResponse(status=201)
+
+    with scripted(lose):
+        return caller.post("/leased/", key=key, **options)
+
+
 def store_unavailable(caller: Caller, key: str, **options: Any) -> Any:
     return caller.post("/elsewhere/", key=key, **options)
 
@@ -77,6 +93,8 @@ REFUSALS: dict[str, tuple[int, Callable[..., Any]]] = {
     "key-reused": (422, key_reused),
     "in-progress": (409, in_progress),
     "response-not-replayable": (409, not_replayable),
+    "outcome-unknown": (409, outcome_unknown),
+    "lease-lost": (409, lease_lost),
     "store-unavailable": (503, store_unavailable),
     "not-supported": (501, not_supported),
 }
@@ -86,7 +104,7 @@ TITLES = {
     "in-progress": "A request is outstanding for this Idempotency-Key",
 }
 # This module is a URLconf too: the one of a project that does not route the problem types.
-urlpatterns = [route for route in urls_responses.urlpatterns if getattr(route, "namespace", "") != "idempotency"]
+urlpatterns = [route for route in urls_leases.urlpatterns if getattr(route, "namespace", "") != "idempotency"]
 each_refusal = pytest.mark.parametrize("code", REFUSALS)
 
 
@@ -116,7 +134,7 @@ def test_a6_76_a_problem_has_the_members_of_rfc_9457_and_says_whether_to_retry(a
     assert problem["instance"] == urlsplit(response.wsgi_request.path).path
     assert problem["detail"]
     assert problem["title"] == TITLES.get(code, problem["title"])
-    assert problem["retryable"] is (code in ("in-progress", "store-unavailable"))
+    assert problem["retryable"] is (code in ("in-progress", "lease-lost", "store-unavailable"))
     assert ("Retry-After" in response) is problem["retryable"]
     assert response["Idempotency-Should-Retry"] == ("true" if problem["retryable"] else "false")
 

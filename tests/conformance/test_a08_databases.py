@@ -220,4 +220,6 @@ def test_a8_109_migrations_touch_no_other_table() -> None:
     for (app, name), migration in MigrationLoader(None).disk_migrations.items():
         if app == "idempotency":
             assert migration.atomic, name
-            assert all(isinstance(operation, operations.CreateModel | AppendOnly) for operation in migration.operations), name
+            assert all(
+                isinstance(operation, operations.CreateModel | AppendOnly) for operation in migration.operations
+            ), name

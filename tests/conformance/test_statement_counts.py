@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -77,3 +78,25 @@ def test_statement_counts_a_fresh_key_costs_two_statements_and_a_replay_one(
     assert fresh == [*authentication, "BEGIN", "SELECT", "INSERT", "INSERT", *([] if on_the_wire else ["COMMIT"])]
     assert replay == [*authentication, "BEGIN", "SELECT", "COMMIT"]
     assert len(fresh) == len(plain) + (1 if on_the_wire else 2)
+
+
+@pytest.mark.postgresql
+@pytest.mark.urls("tests.conformance.urls_plain")
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize(("bare", "path"), [("/bare/", "/decorated/"), ("/class/", "/attribute/")])
+def test_statement_counts_are_those_of_plain_views_too(
+    alice: Caller, atomic: bool, bare: str, path: str, settings: Any
+) -> None:
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, "django_idempotency.http.middleware.IdempotencyMiddleware"]
+    key = new_key()
+    alice.client.force_login(alice.user)
+    with atomic_requests(True):
+        plain = statements(alice, bare)
+    with atomic_requests(atomic):
+        fresh, replay = statements(alice, path, key), statements(alice, path, key)
+    session_and_user = ["SELECT", "SELECT"]
+    authentication = session_and_user if bare == "/bare/" else []
+    assert plain == ["BEGIN", *authentication, "INSERT", "COMMIT"]
+    assert fresh == [*session_and_user, "BEGIN", "SELECT", "INSERT", "INSERT", "COMMIT"]
+    assert replay == [*session_and_user, "BEGIN", "SELECT", "COMMIT"]
+    assert len(fresh) == len(plain) + len(session_and_user) - len(authentication) + 2

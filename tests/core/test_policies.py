@@ -94,3 +94,13 @@ def test_only_a_policy_with_fields_filters_them() -> None:
     assert [excluding(name) for name in ("amount", "sent_at", "memo")] == [True, False, True]
     assert [selecting(name) for name in ("amount", "sent_at", "memo")] == [True, False, False]
     assert not nothing("amount")
+
+
+def test_by_default_every_replay_is_allowed_and_no_form_field_is_read() -> None:
+    assert (Policy().may_replay, Policy().form_field) == (None, "")
+
+
+def test_the_judge_of_replays_and_the_form_field_are_part_of_the_value() -> None:
+    assert Policy(may_replay=bool, form_field="key") == Policy(may_replay=bool, form_field="key")
+    assert Policy(may_replay=bool) != Policy()
+    assert Policy(form_field="key") != Policy()
