@@ -38,7 +38,7 @@ _running: set[asyncio.Task[Any]] = set()
 async def aperform(request: HttpRequest, operation: Operation, policy: Policy, run: Run) -> Result:
     """Execute the operation of a request, or find its outcome. Raises IdempotencyError and whatever ``run`` raises.
 
-    A client that goes away does not end the run: it goes on by itself until its outcome is kept.
+    A client that goes away does not end the run: it goes on until its outcome is kept, and the request ends after it.
     """
     task = asyncio.ensure_future(_perform(request, operation, policy, run))
     try:
@@ -47,11 +47,14 @@ async def aperform(request: HttpRequest, operation: Operation, policy: Policy, r
         farewell = asyncio.ensure_future(_see_off(task))
         _running.add(farewell)
         farewell.add_done_callback(_running.discard)
+        # The end of the request closes the connections of its thread: none must be opened there later on. A server that
+        # does not want to wait cancels once more.
+        await asyncio.shield(farewell)
         raise
 
 
 async def _see_off(task: asyncio.Task[Result]) -> None:
-    """Wait for a run that nobody else waits for; no end of a request will close what it has opened."""
+    """Wait for a run whose client is gone, and close what it has opened, maybe in a thread that no request ends in."""
     await asyncio.wait([task])
     if not task.cancelled():
         task.exception()

@@ -40,7 +40,7 @@ class LeaseTable:
     """Statements about leases.
 
     ``moment`` is the SQL of a time so many seconds from now, with one placeholder, for which ``as_moment`` makes the
-    parameter; ``json`` is that of a JSON text; ``renewed`` narrows down which of the held records is renewed.
+    parameter; ``json`` is that of a JSON text; ``unlocked`` leaves out of ``rows`` what somebody is changing.
     ``looks_first`` spares a claim that would be in vain, where it has to wait for every other writer.
     """
 
@@ -51,7 +51,7 @@ class LeaseTable:
         moment: str,
         as_moment: Callable[[BaseDatabaseWrapper, float], Any],
         json: str = "%s",
-        renewed: str = "{held}",
+        unlocked: str = "{rows}",
         looks_first: bool = False,
     ) -> None:
         name, column = table.name, table.column
@@ -77,14 +77,18 @@ class LeaseTable:
             f"SELECT {table.columns(_HELD_FIELDS)}, {lapsed}, {table.is_expired(moment)}, "
             f"{table.columns(READ_FIELDS)}, {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
         )
+        seen = (
+            f"{column('digest')} = %s AND {column('owner')} = %s AND {column('attempt')} = %s "
+            f"AND {column('status')} = %s AND ({column('status')} <> 'in_progress' OR {lapsed})"
+        )
         self._take_over = (
             f"UPDATE {name} SET {column('owner')} = %s, {column('attempt')} = {column('attempt')} + 1, "
             f"{column('status')} = 'in_progress', {column('lease_expires_at')} = {moment} "
-            f"WHERE {column('digest')} = %s AND {column('owner')} = %s AND {column('attempt')} = %s "
-            f"AND {column('status')} = %s AND ({column('status')} <> 'in_progress' OR {lapsed})"
+            f"WHERE {unlocked.format(name=name, rows=seen)}"
         )
-        renewed = renewed.format(name=name, held=held)
-        self._renew = f"UPDATE {name} SET {column('lease_expires_at')} = {moment} WHERE {renewed}"
+        self._renew = (
+            f"UPDATE {name} SET {column('lease_expires_at')} = {moment} WHERE {unlocked.format(name=name, rows=held)}"
+        )
         self._is_held = f"SELECT 1 FROM {name} WHERE {held}"
         self._write_steps = f"UPDATE {name} SET {column('steps')} = {json} WHERE {held}"
         self._give_up = (

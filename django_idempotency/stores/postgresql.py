@@ -54,7 +54,7 @@ class PostgreSQL:
             moment="statement_timestamp() + make_interval(secs => %s)",
             as_moment=lambda connection, seconds: seconds,
             json="%s::jsonb",
-            renewed="ctid = (SELECT ctid FROM {name} WHERE {held} FOR UPDATE SKIP LOCKED)",
+            unlocked="ctid = (SELECT ctid FROM {name} WHERE {rows} FOR UPDATE SKIP LOCKED)",
         )
         expired = table.is_expired("statement_timestamp()")
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
