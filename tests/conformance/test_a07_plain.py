@@ -12,6 +12,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connection, transaction
 
 from django_idempotency import Policy
+from django_idempotency.http import async_exchange
 from django_idempotency.models import Record
 from tests.callers import Caller, new_key
 from tests.campaigns.harness import eventually
@@ -210,28 +211,35 @@ class HangingUp:
 
 
 @pytest.mark.parametrize("path", ["/async/", "/async-bare/"])
+@pytest.mark.parametrize("patient", [True, False], ids=["the server waits", "the server does not wait"])
 def test_a7_98_a_cancelled_request_is_carried_out_and_its_outcome_kept(
-    alice: Caller, moments: Moments, path: str, settings: Any
+    alice: Caller, moments: Moments, path: str, patient: bool, settings: Any
 ) -> None:
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, MIDDLEWARE]
     settings.IDEMPOTENCY_ENROLLED = {"async-bare": Policy()}
     key, gate = new_key(), Gate()
     moments.at("before write", gate)
 
+    def is_done() -> bool:
+        return seen_from_outside(lambda: Record.objects.filter(status="completed").exists())
+
     @async_to_sync
-    async def exchange() -> HangingUp:
+    async def exchange() -> list[Any]:
         client = HangingUp(alice, path, key)
         serving = asyncio.ensure_future(ASGIHandler()(client.scope, client.receive, client.send))
         await asyncio.to_thread(gate.wait_until_reached)
         client.hang_up()
+        while not async_exchange._running:
+            await asyncio.sleep(0.001)
+        if not patient:
+            serving.cancel()
         gate.open()
         await serving
-        await asyncio.to_thread(eventually, done, "the end of a run that nobody waits for")
-        return client
+        if patient:
+            assert await asyncio.to_thread(is_done)
+        await asyncio.to_thread(eventually, is_done, "the end of a run that nobody waits for")
+        return client.sent
 
-    def done() -> bool:
-        return seen_from_outside(lambda: Record.objects.filter(status="completed").exists())
-
-    assert exchange().sent == []
+    assert exchange() == []
     retry = alice.post(path, key=key)
     assert (retry.status_code, retry["Idempotent-Replayed"], rows()) == (201, "true", (1, 1))
