@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from django.conf import settings as django_settings
+from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
-from django_idempotency.exceptions import ClaimLost
+from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.stores.leases import LeaseTable, is_enclosed
 from django_idempotency.stores.rows import RecordTable, aware, read_record, run, written_values
 
@@ -61,10 +62,8 @@ class SQLite:
         with connection.cursor() as cursor:
             run(cursor, self._forget, (operation.key.digest, _now(connection)))
         claimed_at = datetime.now(UTC).timestamp()
-        if record := self.recall(connection, operation):
-            return record
-        if self.leases.look(connection, operation):
-            self.leases.refuse(connection, operation)
+        if held := self.leases.look(connection, operation):
+            return held.record or held.refuse(operation)
         return Claim(operation=operation, claimed_at=claimed_at)
 
     def complete(
@@ -110,8 +109,10 @@ class SQLite:
             try:
                 with connection.cursor() as cursor:
                     cursor.execute("BEGIN IMMEDIATE")
-            except BaseException:
+            except BaseException as error:
                 connection.needs_rollback = True  # without it the view would go on to write outside of a transaction
+                if isinstance(error, OperationalError):
+                    raise OperationInProgress("Another write holds the database.") from error
                 raise
             self.begun(connection)
 
