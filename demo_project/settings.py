@@ -1,6 +1,7 @@
 """Settings of the demo, by environment.
 
 ``DATABASE_URL``          PostgreSQL or SQLite; by default the file ``demo.sqlite3`` beside ``manage.py``.
+``REDIS_URL``             Redis in front of that database, on which nothing but speed depends; by default none.
 ``DJANGO_DEBUG``          1 for tracebacks in the browser.
 ``DJANGO_HTTPS``          1 behind TLS: redirects, secure cookies, HSTS; then DJANGO_SECRET_KEY must be set.
 ``DJANGO_SECRET_KEY``     any long random text; without it (and without DJANGO_HTTPS) a published one is used.
@@ -57,6 +58,24 @@ DEMO_LEASE_SECONDS = float(os.environ.get("DEMO_LEASE_SECONDS", "10"))
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 DATABASES = {"default": _database()}
+CACHES: dict[str, dict[str, Any]] = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+if os.environ.get("REDIS_URL"):
+    CACHES["idempotency"] = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": os.environ["REDIS_URL"],
+        "OPTIONS": {
+            # A Redis that hangs costs a request no more than this, and soon is left alone.
+            "SOCKET_CONNECT_TIMEOUT": 0.25,
+            "SOCKET_TIMEOUT": 0.25,
+            "SERIALIZER": "django_redis.serializers.json.JSONSerializer",
+        },
+    }
+    IDEMPOTENCY_STORES = {
+        "default": {
+            "BACKEND": "django_idempotency.stores.cached.CachedDatabaseStore",
+            "OPTIONS": {"cache": "idempotency"},
+        }
+    }
 
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0

@@ -20,6 +20,7 @@ from django_idempotency.core.policies import Policy
 from django_idempotency.http.checks import check_plain_views, check_policy, named_views
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
+from django_idempotency.stores.caches import check_deployment
 
 Messages = Iterator[checks.CheckMessage]
 
@@ -29,6 +30,7 @@ def register_all() -> None:
     checks.register(check_settings, "idempotency")
     checks.register(check_stores, "idempotency")
     checks.register(check_views, "idempotency")
+    checks.register(check_deployment, "idempotency", deploy=True)
 
 
 def check_settings(app_configs: object = None, **kwargs: Any) -> list[checks.CheckMessage]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache as cache_result
 from typing import Any
 
 import pytest
@@ -26,10 +26,15 @@ def cache(url: str, **options: Any) -> dict[str, Any]:
 def started_url() -> str:
     """Return the URL of one server for all tests; skip where there is none."""
     try:
-        os.environ.setdefault("REDIS_URL", redis_url())
+        return _started_url()
     except ServerUnavailable as error:
         pytest.skip(str(error))
-    return os.environ["REDIS_URL"]
+
+
+@cache_result
+def _started_url() -> str:
+    """Start it once, and not for the processes of other tests, which would find it in their environment."""
+    return redis_url()
 
 
 @contextmanager

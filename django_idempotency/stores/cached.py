@@ -11,6 +11,7 @@ from functools import partial
 from threading import local
 from types import TracebackType
 
+from django.core import checks
 from django.db import connections, transaction
 
 from django_idempotency.core.fingerprints import UnknownFingerprint
@@ -18,6 +19,7 @@ from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import OperationInProgress
+from django_idempotency.stores.caches import check_cache
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
 from django_idempotency.stores.encoding import MARK_PREFIX, Mark, Seal, decode, encode_mark, encode_record
@@ -145,6 +147,10 @@ class CachedDatabaseStore(DatabaseStore):
         """Let go of what is still held. Raises StoreUnavailable."""
         super().release(lease, unknown=unknown)
         self.unmark(lease.operation)
+
+    def check(self) -> list[checks.CheckMessage]:
+        """Check the database alias and the cache alias of this store."""
+        return [*super().check(), *check_cache(self.cache)]
 
     def forget(self, operation: Operation) -> None:
         """Drop what Redis knows of an operation."""

@@ -20,6 +20,7 @@ from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import ClaimLost, LeaseLost, StoreUnavailable
 from django_idempotency.stores import scripts
 from django_idempotency.stores.base import Store
+from django_idempotency.stores.caches import check_cache
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.encoding import Mark, decode, encode_mark, encode_record
 
@@ -163,13 +164,14 @@ class RedisStore(Store):
         return iter(())
 
     def check(self) -> list[checks.CheckMessage]:
-        """Say that this is best effort."""
+        """Check the cache alias, and say that this is best effort."""
         return [
+            *check_cache(self.cache),
             checks.Warning(
                 "RedisStore is best effort: effects do not commit with their outcome, and a failover loses records.",
                 hint="Use CachedDatabaseStore where nothing may happen twice; silence this warning where it may.",
                 id="idempotency.W030",
-            )
+            ),
         ]
 
     def _run(self, script: str, operation: Operation, *arguments: Any) -> Any:

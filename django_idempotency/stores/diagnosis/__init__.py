@@ -1,0 +1,1 @@
+"""What ``idempotency_doctor`` finds: trials of the stores, and what their servers say of themselves."""
