@@ -12,7 +12,8 @@ MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 
 def environment(database_url: str | None, **variables: str) -> dict[str, str]:
     """Return what a process of the demo is started with."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DEMO_FAULTS")}
+    dropped = ("DATABASE_URL", "DEMO_FAULTS", "REDIS_URL")
+    inherited = {name: value for name, value in os.environ.items() if name not in dropped}
     chosen = {} if database_url is None else {"DATABASE_URL": database_url}
     return {**inherited, "DJANGO_SETTINGS_MODULE": "demo_project.settings", **chosen, **variables}
 

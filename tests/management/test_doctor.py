@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connection
-from django.db.migrations.recorder import MigrationRecorder
 from django.test import override_settings
-from django.utils import timezone
 
 from django_idempotency.core.leases import Lease
-from django_idempotency.core.records import Claim
+from django_idempotency.core.records import Operation
+from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.models import Record
-from django_idempotency.stores import get_store
 from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
-from django_idempotency.stores.diagnosis.findings import clocks
-from django_idempotency.testing import CREATED, make_operation
-from tests.campaigns import pgbouncer
-from tests.campaigns.harness import database_url
 from tests.campaigns.redis_faults import RedisServer
 from tests.demo.commands import environment, manage
+from tests.management.doctor import Doctor
 from tests.redis_servers import cache
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,32 +28,6 @@ STORES = {
     "default": {"BACKEND": "django_idempotency.stores.cached.CachedDatabaseStore"},
     "alone": {"BACKEND": "django_idempotency.stores.redis.RedisStore"},
 }
-
-
-class Doctor:
-    """What the command said, and whether it exited with 1."""
-
-    def __init__(self, *options: str) -> None:
-        output, self.failed = StringIO(), False
-        try:
-            call_command("idempotency_doctor", "--json", *options, stdout=output)
-        except CommandError as error:
-            self.failed = error.returncode == 1
-        self.text = output.getvalue()
-        self.report = json.loads(self.text)
-        self.findings: list[dict[str, Any]] = self.report["findings"]
-
-    def about(self, subject: str) -> list[tuple[str, str]]:
-        return [(one["level"], one["text"]) for one in self.findings if one["subject"] == subject]
-
-    def fact(self, name: str) -> Any:
-        (value,) = (finding["facts"][name] for finding in self.findings if name in finding["facts"])
-        return value
-
-    def bad(self) -> list[tuple[str, str, str]]:
-        """Return what is not ok, but for the check that says what RedisStore is."""
-        bad = [(one["subject"], one["level"], one["text"]) for one in self.findings if one["level"] != "ok"]
-        return [one for one in bad if "W030" not in one[2]]
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +72,6 @@ def test_it_tells_databases_and_servers(server: RedisServer) -> None:
     assert (facts["replicas"], facts["maxmemory"]) == (0, 0)
     assert facts["used_memory"] > 0
     assert abs(facts["clock_difference"]) < 1
-
-
-@pytest.mark.postgresql
-def test_the_clock_and_the_version_of_the_server_are_told() -> None:
-    doctor = Doctor()
-    assert abs(doctor.fact("clock_difference_ms")) < 1000
-    major, minor = divmod(connection.pg_version, 10000)
-    assert doctor.fact("version") == f"{major}.{minor}"
 
 
 def test_without_redis_there_is_nothing_to_tell_of_it() -> None:
@@ -159,6 +120,25 @@ def test_redis_that_is_down_is_an_error_where_it_decides_and_a_warning_in_front(
     assert "W037" not in both.text
 
 
+def test_redis_decides_where_one_of_its_stores_has_nothing_else(server: RedisServer) -> None:
+    reverse = dict(reversed(STORES.items()))
+    with override_settings(IDEMPOTENCY_STORES=reverse, CACHES={"default": entry("redis://127.0.0.1:1/0")}):
+        assert Doctor().about("cache default") == [("error", "Redis does not answer: ConnectionError")]
+
+
+def test_what_is_wrong_with_a_shared_cache_is_said_once(server: RedisServer) -> None:
+    with override_settings(CACHES={"default": cache(server.url)}):
+        assert Doctor().text.count("idempotency.W033:") == 1
+
+
+def test_it_runs_where_the_checks_would_stop_other_commands(tmp_path: Path) -> None:
+    variables = environment(f"sqlite:///{tmp_path / 'demo.sqlite3'}", REDIS_URL="nonsense")
+    stopped, ended = manage("migrate", env=variables), manage("idempotency_doctor", env=variables)
+    assert ("idempotency.E032" in stopped.stderr, stopped.returncode) == (True, 1)
+    assert "  error    idempotency.E032" in ended.stdout
+    assert "CommandError" in ended.stderr
+
+
 def in_front() -> Doctor:
     with override_settings(IDEMPOTENCY_STORES={"default": STORES["default"]}):
         return Doctor()
@@ -201,10 +181,24 @@ class Losing(DatabaseStore):
         return False
 
 
-def test_a_store_that_loses_leases_is_found_and_left_clean() -> None:
-    with override_settings(IDEMPOTENCY_STORES={"default": {"BACKEND": f"{__name__}.Losing"}}):
+class Blind(DatabaseStore):
+    """Cannot recall anything."""
+
+    def recall(self, operation: Operation) -> None:
+        raise StoreUnavailable
+
+
+@pytest.mark.parametrize(
+    ("store", "error"),
+    [
+        ("Losing", "reserve, renew, release failed: LeaseNotHeld"),
+        ("Blind", "claim, complete, roll back failed: StoreUnavailable"),
+    ],
+)
+def test_a_store_that_fails_at_anything_is_found_and_left_clean(store: str, error: str) -> None:
+    with override_settings(IDEMPOTENCY_STORES={"default": {"BACKEND": f"{__name__}.{store}"}}):
         doctor = Doctor()
-    assert ("error", "reserve, renew, release failed: LeaseNotHeld") in doctor.about("store default")
+    assert [text for level, text in doctor.about("store default") if level == "error"] == [error]
     assert (doctor.failed, Record.objects.count()) == (True, 0)
 
 
@@ -224,85 +218,6 @@ def test_a_store_that_cannot_be_made_and_a_database_that_is_not_there_are_errors
     ]
     assert doctor.about("database gone") == [("error", "The database cannot be used: ConnectionDoesNotExist")]
     assert {"idempotency.E003", "idempotency.E010"} <= {one["facts"].get("id") for one in doctor.findings}
-
-
-@pytest.mark.parametrize("url", ["postgres://shop:hunter2@127.0.0.1:1/shop", "sqlite:////missing/hunter2/db.sqlite3"])
-@pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_database_that_is_down_is_a_finding_and_no_traceback(url: str, options: tuple[str, ...]) -> None:
-    ended = manage("idempotency_doctor", *options, env=environment(url, REDIS_URL=""))
-    assert ended.returncode == 1
-    assert "The database cannot be used: OperationalError (OperationalError" in ended.stdout
-    assert "StoreUnavailable" in ended.stdout
-    assert "Traceback" not in ended.stderr
-    assert "hunter2" not in ended.stdout + ended.stderr
-
-
-def test_a_migration_that_is_missing_is_an_error() -> None:
-    recorder = MigrationRecorder(connection)
-    last = ("idempotency", "0002_auditevent_append_only")
-    recorder.record_unapplied(*last)
-    try:
-        doctor = Doctor()
-    finally:
-        recorder.record_applied(*last)
-    assert doctor.fact("missing") == ["0002_auditevent_append_only"]
-    assert doctor.failed
-
-
-@pytest.mark.parametrize(("hours", "level"), [(23, "ok"), (30, "warning")])
-def test_records_that_nobody_purges_are_found(hours: int, level: str) -> None:
-    store = get_store()
-    for age in (hours, 1):
-        operation = make_operation()
-        with store.transaction():
-            claim = store.claim(operation)
-            assert isinstance(claim, Claim)
-            store.complete(claim, CREATED, ttl=timedelta(0))
-        expired = timezone.now() - timedelta(hours=age)
-        Record.objects.filter(digest=operation.key.digest).update(expires_at=expired)
-    doctor = Doctor()
-    assert doctor.fact("oldest_expired_hours") == hours
-    (found,) = (one for one in doctor.findings if "oldest_expired_hours" in one["facts"])
-    assert (found["level"], "idempotency_purge" in found["advice"]) == (level, level == "warning")
-
-
-def test_what_waits_for_somebody_is_counted_and_not_shown() -> None:
-    store, keys = get_store(), [f"a-key-that-nobody-may-see-{number}" for number in range(4)]
-    for key, lease in zip(keys, (0, 0, 60, 60), strict=True):
-        held = store.reserve(make_operation(key=key), lease=timedelta(seconds=lease), ttl=timedelta(days=1))
-        assert isinstance(held, Lease)
-    store.release(held, unknown=True)
-    doctor = Doctor()
-    assert (doctor.fact("unknown"), doctor.fact("lapsed")) == (1, 2)
-    assert doctor.bad() == [("database default", "warning", "1 unknown outcomes, 2 lapsed leases")]
-    assert "nobody-may-see" not in doctor.text
-    assert Record.objects.count() == 4
-
-
-@pytest.mark.postgresql
-def test_a_pooler_in_between_is_noticed() -> None:
-    if not pgbouncer.is_installed():
-        pytest.skip("there is no pgbouncer")
-    with pgbouncer.transaction_pool(2) as options:
-        url = database_url(options)
-        ended = manage("idempotency_doctor", "--json", env=environment(url, REDIS_URL=""))
-    findings = json.loads(ended.stdout)["findings"]
-    (pooled,) = (one for one in findings if one["facts"].get("pooler"))
-    assert (pooled["level"], "DISABLE_SERVER_SIDE_CURSORS" in pooled["advice"]) == ("warning", True)
-    assert [one["level"] for one in findings if one["subject"] == "store default"] == ["ok", "ok"]
-    assert "pooler" not in Doctor().text
-
-
-@pytest.mark.parametrize(
-    ("difference", "margin", "level"), [(0.9, 0, "ok"), (-0.9, 0, "ok"), (1.1, 0, "warning"), (1.4, 0.5, "ok")]
-)
-@pytest.mark.parametrize("sign", [1, -1])
-def test_clocks_that_differ_by_more_than_a_second_are_warned_of(
-    difference: float, margin: float, level: str, sign: int
-) -> None:
-    finding = clocks("a server", difference * sign, margin)
-    assert (finding.level, bool(finding.advice)) == (level, level == "warning")
-    assert ("behind" if difference * sign < 0 else "ahead of") in finding.text
 
 
 def test_system_checks_that_cannot_run_are_a_finding() -> None:
