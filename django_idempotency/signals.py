@@ -1,20 +1,47 @@
 """Facts, each stated once and in the past tense, within the transaction in which it became true.
 
 A listener that raises undoes the fact; what a listener writes to the database ``using`` commits with it or not at all.
-All take these keyword arguments beside ``sender``, the class of the store:
+The audit, the log, the metrics and the spans are listeners. Every signal has these keyword arguments beside ``sender``:
 
-using: database alias of that transaction.
-digest: what the key is looked up by (32 bytes); the key itself is never told.
-operation, scope: as the record has them (text).
-attempt: number of the attempt that had been begun last.
-actor: who decided so, such as ``user:alice``.
-reason: why, in the actor's own words.
+using: database alias of that transaction, None where there is none.
+layer: the room that it happened in: ``http``, ``jobs``, ``streams``, ``writes``, ``objects`` or ``reprocessing``.
+operation: what was asked for: method and route, or the name of a job, a topic, a window, a model.
 """
 
 from django.dispatch import Signal
 
-#: An operator has freed a key, so that its operation may run anew. Also ``status``: that of the record until then.
+#: An operation has been answered. Also ``outcome`` (``executed``, ``replayed``, ``in_progress``, ``mismatch``,
+#: ``rejected``, ``failed``, ``unknown`` or ``expired``), ``scope``, ``digest`` (32 bytes, or none: what the key is
+#: looked up by; the key itself is never told), ``fingerprint`` and ``outcome_hash`` (bytes, may be empty),
+#: ``attempt``, ``duration`` (seconds, None if it did not run), ``status`` (of the response, None if there is none)
+#: and ``reason`` (the type of the problem, may be empty).
+operation_answered = Signal()
+
+#: Many alike were handled at once. Also ``counts``, how many by outcome (``executed``, ``replayed``; for rows
+#: ``inserted``, ``updated``, ``unchanged``, ``stale``), and ``duration`` (seconds).
+batch_answered = Signal()
+
+#: An attempt has taken the place of one whose lease had ended. Also ``scope``, ``digest``, and ``attempt``: its own
+#: number.
+operation_taken_over = Signal()
+
+#: An attempt has found at its end that its lease was gone; its effects are rolled back. Also ``scope``, ``digest``,
+#: ``attempt``.
+operation_fenced = Signal()
+
+#: An operator has freed a key, so that its operation may run anew. Also ``scope``, ``digest``, ``attempt``,
+#: ``actor``: who decided so, such as ``user:alice``; ``reason``: why, in their own words; ``status``: that of the
+#: record until then.
 operation_released = Signal()
 
-#: An operator has said what came of an operation. Also ``is_done``: whether it was done; else it is resumed.
+#: An operator has said what came of an operation. Also ``scope``, ``digest``, ``attempt``, ``actor``, ``reason``,
+#: and ``is_done``: whether it was done; else it is resumed.
 operation_resolved = Signal()
+
+#: Somebody has done by hand what is to be accounted for. Also ``action``, in the past tense (``rewound``,
+#: ``promoted``, ``rolled_back``, ``erased``, ``body_revealed``, ``exported`` …), ``actor``, ``reason``, and where it
+#: was about one operation ``scope`` and ``digest``.
+decision_made = Signal()
+
+#: Rows whose time was over were deleted. Also ``table``: the name that they are purged under; ``count``.
+rows_purged = Signal()

@@ -7,7 +7,7 @@ from typing import Any
 from django_idempotency.audit.models import AuditEvent
 from django_idempotency.signals import operation_released, operation_resolved
 
-_FACTS = ("digest", "operation", "scope", "attempt", "actor", "reason")
+_FACTS = ("layer", "digest", "operation", "scope", "attempt", "actor", "reason")
 
 
 def connect() -> None:

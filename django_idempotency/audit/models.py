@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
-from django.db import connections, models, router, transaction
+from django.db import connections, models, router
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.audit.triggers import PURGE_SETTING
+from django_idempotency import retention
 from django_idempotency.conf import settings
 
 
@@ -28,19 +28,9 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
     def purge(self, *, before: datetime | None = None, batch_size: int = 5000) -> Iterator[int]:
         """Delete what has expired in batches, each in a transaction of its own; yield their sizes."""
-        while size := self._purge_batch(self.expired(before), batch_size):
-            yield size
-
-    def _purge_batch(self, expired: AuditEventQuerySet, size: int) -> int:
         alias: str = getattr(self, "_db", None) or router.db_for_write(self.model)
-        batch = expired.using(alias).select_for_update(skip_locked=True).order_by("at").values("pk")[:size]
-        with transaction.atomic(using=alias, durable=True):
-            if connections[alias].vendor == "postgresql":
-                with connections[alias].cursor() as cursor:
-                    cursor.execute("SELECT set_config(%s, 'on', true)", [PURGE_SETTING])
-            # Not delete(): that is refused here, and loads the rows first where somebody listens to deletions.
-            rows: Any = models.QuerySet(self.model, using=alias).filter(pk__in=batch)
-            return int(rows._raw_delete(alias))
+        while size := retention.purge_batch(self.expired(before), order_by="at", alias=alias, size=batch_size):
+            yield size
 
     def update(self, **kwargs: Any) -> NoReturn:
         """Refuse. Raises TypeError."""
@@ -64,19 +54,35 @@ class AuditEvent(models.Model):
     """One fact about an operation. The time is the database's; ``id`` tells the order."""
 
     class Event(models.TextChoices):
-        """What happened."""
+        """What happened: the outcome of a request, or what somebody decided."""
 
+        EXECUTED = "executed", _("executed")
+        REPLAYED = "replayed", _("replayed")
+        IN_PROGRESS = "in_progress", _("in progress")
+        MISMATCH = "mismatch", _("mismatch")
+        REJECTED = "rejected", _("rejected")
+        FAILED = "failed", _("failed")
+        TAKEN_OVER = "taken_over", _("taken over")
+        UNKNOWN = "unknown", _("unknown")
+        EXPIRED = "expired", _("expired")
+        FENCED = "fenced", _("fenced")
         RELEASED = "released", _("released")
         RESOLVED_DONE = "resolved_done", _("resolved as done")
         RESOLVED_NOT_DONE = "resolved_not_done", _("resolved as not done")
 
     event = models.CharField(_("event"), max_length=32, choices=Event)
-    digest = models.BinaryField(_("digest"), max_length=32)
-    operation = models.TextField(_("operation"), help_text=_("Method and route."))
-    scope = models.TextField(_("scope"), help_text=_("Tenant and principal, as resolved by the server."))
-    attempt = models.PositiveIntegerField(_("attempt"))
-    actor = models.TextField(_("actor"))
-    reason = models.TextField(_("reason"))
+    layer = models.CharField(_("layer"), max_length=16, default="http")
+    operation = models.TextField(_("operation"), help_text=_("Method and route, or the name of a job, a window …"))
+    scope = models.TextField(_("scope"), blank=True, help_text=_("Tenant and principal, as resolved by the server."))
+    digest = models.BinaryField(_("digest"), max_length=32, default=bytes)
+    fingerprint = models.BinaryField(_("fingerprint"), max_length=32, default=bytes)
+    outcome_hash = models.BinaryField(_("outcome hash"), max_length=32, default=bytes)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    status = models.PositiveSmallIntegerField(_("response status"), null=True)
+    duration = models.FloatField(_("duration"), null=True, help_text=_("Seconds."))
+    count = models.PositiveBigIntegerField(_("count"), default=1, help_text=_("How many alike this row stands for."))
+    actor = models.TextField(_("actor"), blank=True)
+    reason = models.TextField(_("reason"), blank=True)
     at = models.DateTimeField(_("at"))
 
     objects = AuditEventQuerySet.as_manager()

@@ -8,8 +8,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
 
-#: Where a transaction has set this to ``on`` for itself, it may delete; nothing lets it update.
-PURGE_SETTING = "idempotency.purge"
+from django_idempotency.retention import PURGE_SETTING
 
 
 class AppendOnly(Operation):

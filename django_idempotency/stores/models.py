@@ -42,6 +42,15 @@ class Record(models.Model):
     completed_at = models.DateTimeField(_("completed"), null=True)
     expires_at = models.DateTimeField(_("expires"))
     duration = models.FloatField(_("duration"), null=True, help_text=_("Seconds."))
+    request_id = models.CharField(_("request id"), max_length=255, blank=True, default="", db_default="")
+    about = models.CharField(
+        _("about"),
+        max_length=255,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("What the view named: app.model:id."),
+    )
 
     class Meta:
         verbose_name = _("record")
@@ -51,6 +60,10 @@ class Record(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["expires_at"], name="idempotency_record_expires"),
+            models.Index(fields=["completed_at"], name="idempotency_record_completed"),
+            models.Index(fields=["key"], condition=~models.Q(key=""), name="idempotency_record_key"),
+            models.Index(fields=["request_id"], condition=~models.Q(request_id=""), name="idempotency_record_request"),
+            models.Index(fields=["scope", "id"], name="idempotency_record_scope"),
             models.Index(fields=["id"], condition=~models.Q(status="completed"), name="idempotency_record_waiting"),
         ]
 

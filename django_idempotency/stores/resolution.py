@@ -97,6 +97,7 @@ class Resolver:
             signal.send(
                 type(self.store),
                 using=self.store.alias,
+                layer="http",
                 digest=seen.digest,
                 operation=seen.operation,
                 scope=seen.scope,

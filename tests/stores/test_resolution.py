@@ -265,6 +265,7 @@ def test_signals_and_audit_events_tell_the_facts() -> None:
     common = {
         "sender": DatabaseStore,
         "using": "default",
+        "layer": "http",
         "digest": lease.operation.key.digest,
         "operation": "POST payment-list",
         "scope": "user:1",
