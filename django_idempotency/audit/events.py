@@ -1,31 +1,73 @@
-"""The listener that writes facts down, in the transaction in which they became true."""
+"""The listeners that write facts down, in the transaction in which they became true."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from django_idempotency.audit.models import AuditEvent
-from django_idempotency.signals import operation_released, operation_resolved
+from django.dispatch import Signal
 
-_FACTS = ("layer", "digest", "operation", "scope", "attempt", "actor", "reason")
+from django_idempotency import signals
+from django_idempotency.audit.models import AuditEvent
+from django_idempotency.audit.writing import append
+
+Event = AuditEvent.Event
+_KEPT = ("layer", "operation", "scope", "digest", "fingerprint", "outcome_hash", "attempt", "status", "duration")
+_DECIDED = ("layer", "operation", "scope", "digest", "attempt", "actor", "reason")
 
 
 def connect() -> None:
     """Listen from now on."""
-    operation_released.connect(append_released, dispatch_uid="idempotency audit")
-    operation_resolved.connect(append_resolved, dispatch_uid="idempotency audit")
+    listeners: dict[Signal, Callable[..., None]] = {
+        signals.operation_answered: append_answered,
+        signals.batch_answered: append_batch,
+        signals.operation_taken_over: append_taken_over,
+        signals.operation_fenced: append_fenced,
+        signals.operation_released: append_released,
+        signals.operation_resolved: append_resolved,
+    }
+    for signal, listener in listeners.items():
+        signal.connect(listener, dispatch_uid="idempotency audit")
 
 
-def append_released(**facts: Any) -> None:
+def append_answered(
+    *, using: str | None, outcome: str, reason: str = "", is_last: bool = False, is_recorded: bool = False, **facts: Any
+) -> None:
+    """Write down what a request came to, unless a record is kept, which is the audit of its execution."""
+    if using is not None and not is_recorded:
+        append(using, outcome, is_last=is_last, reason=reason, **_picked(facts, _KEPT))
+
+
+def append_batch(*, using: str | None, counts: Mapping[str, int], **facts: Any) -> None:
+    """Write down what many requests came to, a row for each outcome."""
+    if using is not None:
+        for outcome, count in counts.items():
+            if count:
+                append(using, outcome, count=count, **_picked(facts, _KEPT))
+
+
+def append_taken_over(*, using: str | None, **facts: Any) -> None:
+    """Write down that an attempt has taken the place of another."""
+    if using is not None:
+        append(using, Event.TAKEN_OVER, **_picked(facts, _DECIDED))
+
+
+def append_fenced(*, using: str | None, **facts: Any) -> None:
+    """Write down that an attempt has come too late."""
+    if using is not None:
+        append(using, Event.FENCED, **_picked(facts, _DECIDED))
+
+
+def append_released(*, using: str, **facts: Any) -> None:
     """Write down that a key was freed."""
-    _append(AuditEvent.Event.RELEASED, facts)
+    append(using, Event.RELEASED, **_picked(facts, _DECIDED))
 
 
-def append_resolved(*, is_done: bool, **facts: Any) -> None:
+def append_resolved(*, using: str, is_done: bool, **facts: Any) -> None:
     """Write down what is said to have come of an operation."""
-    _append(AuditEvent.Event.RESOLVED_DONE if is_done else AuditEvent.Event.RESOLVED_NOT_DONE, facts)
+    event = Event.RESOLVED_DONE if is_done else Event.RESOLVED_NOT_DONE
+    append(using, event, **_picked(facts, _DECIDED))
 
 
-def _append(event: AuditEvent.Event, facts: dict[str, Any]) -> None:
-    events = AuditEvent.objects.using(facts["using"])
-    events.append(event=event, **{name: facts[name] for name in _FACTS})
+def _picked(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: facts[name] for name in names if name in facts}

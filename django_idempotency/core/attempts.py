@@ -44,6 +44,16 @@ class TransactionStore(Protocol):
         """Give back what a waiting thread would hold for nothing, such as a pooled connection."""
 
 
+class Witness(Protocol):
+    """Who is told what the engine has found, as soon as it has."""
+
+    def found(self, outcome: Outcome) -> None:
+        """Hear of an outcome before it is replayed, in the transaction that has found it; raise to refuse that."""
+
+    def taken_over(self, claim: Claim) -> None:
+        """Hear of a claim that was committed in the place of one that never came to its end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt(Generic[T]):
     """How one run ended: what the caller gets, and what to keep. Without an outcome everything is rolled back.
@@ -68,17 +78,23 @@ Run = Callable[[Claim], Attempt[T] | Raised[T]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution(Generic[T]):
-    """What came of an operation: the answer of the run that happened now, or the outcome of an earlier one."""
+    """What came of an operation: the answer of the run that happened now, or the outcome of an earlier one.
+
+    ``kept`` is what was kept of the run that happened now, ``replayed`` what was kept of an earlier one.
+    """
 
     answer: T | None = None
+    kept: Outcome | None = None
     replayed: Outcome | None = None
     expires_at: datetime | None = None
 
 
-def replay(record: Record, operation: Operation) -> Execution[T]:
+def replay(record: Record, operation: Operation, witness: Witness | None = None) -> Execution[T]:
     """Return the outcome of a record to the same request. Raises FingerprintMismatch, OutcomeNotReplayable."""
     if not operation.matches(record.fingerprint):
         raise FingerprintMismatch
     if record.outcome.body is None:
         raise OutcomeNotReplayable(headers=record.outcome.headers)
+    if witness:
+        witness.found(record.outcome)
     return Execution(replayed=record.outcome, expires_at=record.expires_at)

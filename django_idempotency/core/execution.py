@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from threading import BoundedSemaphore
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from django_idempotency.core.attempts import Attempt, Execution, Raised, Run, replay
+from django_idempotency.core.attempts import Attempt, Execution, Raised, Run, Witness, replay
 from django_idempotency.core.leased_runs import LeasedRun, Store
 from django_idempotency.core.leases import LeaseTerms
 from django_idempotency.core.outcomes import Outcome
@@ -50,21 +51,24 @@ def execute(
     waiting_room: WaitingRoom | None = None,
     conflict_retries: int = 0,
     lease: LeaseTerms | None = None,
+    witness: Witness | None = None,
 ) -> Execution[T]:
     """Run an operation once, or replay what it came to.
 
     With a ``lease`` the claim is committed first and held under these terms; else it commits with the effects.
     ``run`` is called inside the store's transaction, never where a live record exists, and again only after its effects
-    were rolled back: for each conflict retry, or once if a rival completed and its record has gone since.
+    were rolled back: for each conflict retry, or once if a rival completed and its record has gone since. ``witness``
+    is told of outcomes and takeovers.
     Raises OperationInProgress, FingerprintMismatch, OutcomeNotReplayable, OutcomeUnknown, LeaseLost, StoreUnavailable
     and whatever ``run`` raises.
     """
 
     def attempt() -> Execution[T]:
         if lease:
-            leased: LeasedRun[T] = LeasedRun(store=store, operation=operation, terms=lease, ttl=ttl)
+            leased: LeasedRun[T] = LeasedRun(store=store, operation=operation, terms=lease, ttl=ttl, witness=witness)
             return leased.run(run)
-        return _claim_and_run(store, operation, run, ttl, conflict_retries)
+        unleased: _Run[T] = _Run(store=store, operation=operation, run=run, ttl=ttl, witness=witness)
+        return _claim_and_run(unleased, conflict_retries)
 
     try:
         return attempt()
@@ -91,17 +95,55 @@ def _wait(store: Store, attempt: Callable[[], Execution[T]], wait: timedelta) ->
                 raise
 
 
-def _claim_and_run(
-    store: Store,
-    operation: Operation,
-    run: Run[T],
-    ttl: timedelta,
-    conflict_retries: int,
-) -> Execution[T]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run(Generic[T]):
+    """One operation whose claim commits with its effects."""
+
+    store: Store
+    operation: Operation
+    run: Run[T]
+    ttl: timedelta
+    witness: Witness | None
+
+    def attempt(self) -> Execution[T]:
+        """Try once. Raises ClaimLost where a rival has completed meanwhile."""
+        store = self.store
+        if record := store.recall(self.operation):
+            return self._replay(record)
+        with store.transaction() as transaction:
+            found = store.claim(self.operation)
+            if isinstance(found, Record):
+                return self._replay(found)
+            ended = self.run(found)
+            if isinstance(ended, Attempt) and ended.outcome:
+                return self._keep(found, ended.answer, ended.outcome)
+            transaction.rollback()
+        attempt = ended.finish() if isinstance(ended, Raised) else ended
+        if attempt.outcome:
+            return self._keep_after_rollback(found, attempt.answer, attempt.outcome)
+        return Execution(answer=attempt.answer)
+
+    def _replay(self, record: Record) -> Execution[T]:
+        return replay(record, self.operation, self.witness)
+
+    def _keep(self, claim: Claim, answer: T, outcome: Outcome) -> Execution[T]:
+        expires_at = self.store.complete(claim, outcome, ttl=self.ttl, last=True)
+        return Execution(answer=answer, kept=outcome, expires_at=expires_at)
+
+    def _keep_after_rollback(self, claim: Claim, answer: T, outcome: Outcome) -> Execution[T]:
+        """Record an answer whose effects are gone; where a rival has got in between, its outcome is the answer."""
+        with self.store.transaction():
+            found = self.store.claim(self.operation)
+            if isinstance(found, Record):
+                return self._replay(found)
+            return self._keep(claim, answer, outcome)
+
+
+def _claim_and_run(run: _Run[T], conflict_retries: int) -> Execution[T]:
     lost = conflicts = sightings = 0
     while True:
         try:
-            return _attempt(store, operation, run, ttl)
+            return run.attempt()
         except ClaimLost as error:
             lost += 1
             if lost > 1:
@@ -117,30 +159,3 @@ def _claim_and_run(
             if sightings == _SIGHTINGS_OF_A_MISMATCH:
                 raise FingerprintMismatch from error
             time.sleep(_SHORTEST_PAUSE)
-
-
-def _attempt(store: Store, operation: Operation, run: Run[T], ttl: timedelta) -> Execution[T]:
-    if record := store.recall(operation):
-        return replay(record, operation)
-    with store.transaction() as transaction:
-        found = store.claim(operation)
-        if isinstance(found, Record):
-            return replay(found, operation)
-        ended = run(found)
-        if isinstance(ended, Attempt) and ended.outcome:
-            expires_at = store.complete(found, ended.outcome, ttl=ttl, last=True)
-            return Execution(answer=ended.answer, expires_at=expires_at)
-        transaction.rollback()
-    attempt = ended.finish() if isinstance(ended, Raised) else ended
-    if attempt.outcome:
-        return _keep_after_rollback(store, found, attempt.answer, attempt.outcome, ttl)
-    return Execution(answer=attempt.answer)
-
-
-def _keep_after_rollback(store: Store, claim: Claim, answer: T, outcome: Outcome, ttl: timedelta) -> Execution[T]:
-    """Record an answer whose effects are gone; where a rival has got in between, its outcome is the answer."""
-    with store.transaction():
-        found = store.claim(claim.operation)
-        if isinstance(found, Record):
-            return replay(found, claim.operation)
-        return Execution(answer=answer, expires_at=store.complete(claim, outcome, ttl=ttl, last=True))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
-from django_idempotency.core.attempts import Attempt, Execution, Raised, Run, TransactionStore, replay
+from django_idempotency.core.attempts import Attempt, Execution, Raised, Run, TransactionStore, Witness, replay
 from django_idempotency.core.heartbeats import heartbeats
 from django_idempotency.core.leases import Held, Lease, LeaseStore, LeaseTerms, Verdict
 from django_idempotency.core.outcomes import Outcome
@@ -39,12 +39,13 @@ class LeasedRun(Generic[T]):
     operation: Operation
     terms: LeaseTerms
     ttl: timedelta
+    witness: Witness | None = None
 
     def run(self, run: Run[T]) -> Execution[T]:
         """Run in a transaction that ends with the fenced completion, while the heart beats."""
         begun = self.begin()
         if isinstance(begun, Record):
-            return replay(begun, self.operation)
+            return replay(begun, self.operation, self.witness)
         with heartbeats.keep(self.store, begun, self.terms):
             try:
                 return self._run(begun, run)
@@ -57,7 +58,7 @@ class LeasedRun(Generic[T]):
             ended = run(lease)
             if isinstance(ended, Attempt) and ended.outcome:
                 expires_at = self.store.complete(lease, ended.outcome, ttl=self.ttl)
-                return Execution(answer=ended.answer, expires_at=expires_at)
+                return Execution(answer=ended.answer, kept=ended.outcome, expires_at=expires_at)
             transaction.rollback()
         return self.settle(lease, ended.finish() if isinstance(ended, Raised) else ended)
 
@@ -80,7 +81,7 @@ class LeasedRun(Generic[T]):
         if attempt.outcome:
             with self.store.transaction():
                 expires_at = self.store.complete(lease, attempt.outcome, ttl=self.ttl)
-            return Execution(answer=attempt.answer, expires_at=expires_at)
+            return Execution(answer=attempt.answer, kept=attempt.outcome, expires_at=expires_at)
         self.store.release(lease, unknown=lease.steps.is_ambiguous or (attempt.is_failure and self._is_unknown(lease)))
         return Execution(answer=attempt.answer)
 
@@ -111,7 +112,11 @@ class LeasedRun(Generic[T]):
         if lease and held.status == "released":
             lease.steps.rely()  # an earlier attempt may have handed out derived keys
             return lease
-        if lease is None or not self._is_unknown(lease):
+        if lease is None:
+            return None
+        if not self._is_unknown(lease):
+            if self.witness:
+                self.witness.taken_over(lease)
             return lease
         self.store.release(lease, unknown=True)
         return None

@@ -15,9 +15,13 @@ class Outcome:
     status: int
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(repr=False)
+    _hash: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def hash(self) -> bytes:
         """SHA-256 over status, headers and body (32 bytes)."""
-        fields = [f"{name}: {value}".encode() for name, value in self.headers]
-        return hashlib.sha256(length_prefixed((str(self.status).encode(), *fields, self.body or b""))).digest()
+        if not self._hash:
+            fields = [f"{name}: {value}".encode() for name, value in self.headers]
+            parts = length_prefixed((str(self.status).encode(), *fields, self.body or b""))
+            self._hash.append(hashlib.sha256(parts).digest())
+        return self._hash[0]

@@ -15,11 +15,15 @@ from django_idempotency.exceptions import OutcomeNotReplayable, OutcomeUnknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What is asked to happen once: a key, and the content digest of the request that carries it."""
+    """What is asked to happen once: a key, and the content digest of the request that carries it.
+
+    ``tallied`` are the outcomes that a store has counted of this one request, each in the moment it has found it.
+    """
 
     key: IdempotencyKey
     content_digest: bytes = field(repr=False)
     keyring: Keyring = field(repr=False)
+    tallied: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def fingerprint(self) -> Fingerprint:

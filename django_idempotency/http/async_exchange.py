@@ -22,7 +22,8 @@ from django_idempotency.core.leased_runs import LeasedRun
 from django_idempotency.core.leases import Lease
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation, Record
-from django_idempotency.exceptions import OperationInProgress, OutcomeNotReplayable
+from django_idempotency.exceptions import OperationInProgress
+from django_idempotency.http.announcements import Announcer
 from django_idempotency.http.exchange import check_replay, lease_terms, waiting_room
 from django_idempotency.http.operations import wait_of
 from django_idempotency.stores import get_store
@@ -68,28 +69,23 @@ def _close_connections() -> None:
 
 
 async def _perform(request: HttpRequest, operation: Operation, policy: Policy, run: Run) -> Result:
+    announcer = Announcer(operation, policy, partial(check_replay, request, policy))
     leased: LeasedRun[HttpResponseBase] = LeasedRun(
         store=get_store(policy.store),
         operation=operation,
         terms=lease_terms(policy),
         ttl=policy.ttl or settings.ttl,
+        witness=announcer,
     )
-    begun = await _begin(leased, wait_of(request, policy).total_seconds())
-    if isinstance(begun, Record):
-        return await _replay(request, begun, operation, policy)
-    return await _run(request, leased, replace(begun, in_thread=_in_thread), run)
-
-
-async def _replay(request: HttpRequest, record: Record, operation: Operation, policy: Policy) -> Result:
-    """Return the outcome of a record, if the policy lets the request see it. Raises PermissionDenied."""
     try:
-        replayed: Result = attempts.replay(record, operation)
-    except OutcomeNotReplayable:
-        await sync_to_async(check_replay)(request, policy)
+        begun = await _begin(leased, wait_of(request, policy).total_seconds())
+        if isinstance(begun, Record):
+            return await _in_thread(partial(attempts.replay, begun, operation, announcer))
+        announcer.claim = begun
+        return await _run(request, leased, replace(begun, in_thread=_in_thread), run, announcer)
+    except BaseException as error:
+        await _in_thread(partial(announcer.refused, error))
         raise
-    if policy.may_replay:
-        await sync_to_async(check_replay)(request, policy)
-    return replayed
 
 
 async def _begin(leased: LeasedRun[HttpResponseBase], wait: float) -> Lease | Record:
@@ -110,13 +106,20 @@ async def _begin(leased: LeasedRun[HttpResponseBase], wait: float) -> Lease | Re
                     raise
 
 
-async def _run(request: Any, leased: LeasedRun[HttpResponseBase], lease: Lease, run: Run) -> Result:
+async def _run(
+    request: Any, leased: LeasedRun[HttpResponseBase], lease: Lease, run: Run, announcer: Announcer
+) -> Result:
+    def settle(ended: Attempt[HttpResponseBase]) -> Result:
+        result = leased.settle(lease, ended)
+        announcer.answered(result)
+        return result
+
     request.idempotency = lease
     try:
         with heartbeats.keep(leased.store, lease, leased.terms):
             try:
                 ended = await run(lease)
-                return await _in_thread(lambda: leased.settle(lease, ended))
+                return await _in_thread(partial(settle, ended))
             except BaseException as error:
                 failure = error
                 await _in_thread(lambda: leased.break_off(lease, failure))

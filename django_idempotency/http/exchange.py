@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -10,12 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from django_idempotency.conf import settings
-from django_idempotency.core.attempts import Attempt, Execution, Raised, Run
+from django_idempotency.core.attempts import Attempt, Execution, Raised, Run, Witness
 from django_idempotency.core.execution import WaitingRoom, execute
 from django_idempotency.core.leases import Lease, LeaseTerms, Verdict
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation
-from django_idempotency.exceptions import IdempotencyError, OutcomeNotReplayable
+from django_idempotency.exceptions import IdempotencyError, InvalidKey, MissingKey, OutcomeNotReplayable
+from django_idempotency.http.announcements import Announcer, announce_rejected
 from django_idempotency.http.operations import wait_of
 from django_idempotency.http.problems import UNENROLLED, problem_of, problem_response
 from django_idempotency.http.responses import capture, replay, tell_expiry
@@ -29,37 +31,53 @@ def perform(
     operation: Operation,
     policy: Policy,
     run: Run[HttpResponseBase],
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> Execution[HttpResponseBase]:
     """Execute the operation of a request, or find its outcome.
 
-    Raises IdempotencyError, PermissionDenied where the policy forbids a replay, and whatever ``run`` raises.
+    ``check`` refuses a replay by raising. Raises IdempotencyError, PermissionDenied where the policy forbids a replay,
+    and whatever ``run`` and ``check`` raise.
     """
 
+    def check_both() -> None:
+        check_replay(request, policy)
+        check()
+
+    announcer = Announcer(operation, policy, check_both)
+
     def run_once(claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
-        request.idempotency = claim  # type: ignore[attr-defined]
+        announcer.claim = request.idempotency = claim  # type: ignore[attr-defined]
         try:
             return run(claim)
         finally:
             request.idempotency = None  # type: ignore[attr-defined]
 
-    wait = wait_of(request, policy)
     try:
-        execution = execute(
-            get_store(policy.store),
-            operation,
-            run_once,
-            ttl=policy.ttl or settings.ttl,
-            wait=wait,
-            waiting_room=waiting_room() if wait else None,
-            conflict_retries=policy.conflict_retries,
-            lease=lease_terms(policy) if policy.claim == "lease" else None,
-        )
-    except OutcomeNotReplayable:
-        check_replay(request, policy)  # the problem tells Location and ETag
+        execution = _execute(request, operation, policy, run_once, announcer)
+    except BaseException as error:
+        announcer.refused(error)
         raise
-    if execution.replayed is not None:
-        check_replay(request, policy)
+    if execution.replayed is None:
+        announcer.answered(execution)
     return execution
+
+
+def _execute(
+    request: HttpRequest, operation: Operation, policy: Policy, run: Run[HttpResponseBase], witness: Witness
+) -> Execution[HttpResponseBase]:
+    wait = wait_of(request, policy)
+    return execute(
+        get_store(policy.store),
+        operation,
+        run,
+        ttl=policy.ttl or settings.ttl,
+        wait=wait,
+        waiting_room=waiting_room() if wait else None,
+        conflict_retries=policy.conflict_retries,
+        lease=lease_terms(policy) if policy.claim == "lease" else None,
+        witness=witness,
+    )
 
 
 def check_replay(request: HttpRequest, policy: Policy) -> None:
@@ -124,6 +142,8 @@ def refuse_unenrolled(request: HttpRequest) -> HttpResponse | None:
 
 def refuse(request: HttpRequest, error: IdempotencyError, policy: Policy) -> HttpResponse:
     """Return the problem response of an error, with the kept headers of an outcome that cannot be replayed."""
+    if isinstance(error, MissingKey | InvalidKey):
+        announce_rejected(request, policy, error)
     problem = problem_of(error)
     own_words = str(error) if str(error) != str(type(error)()) else ""
     retention = int((policy.ttl or settings.ttl).total_seconds())

@@ -45,7 +45,7 @@ class _Run:
             if self._policy.keeps(response.status_code, raised=True):
                 return exchange.attempt(response, self._policy, kept=True)
         self._refusal = error
-        return Attempt(answer=HttpResponse())
+        return Attempt(answer=HttpResponse(status=400))  # the refusal is raised in its place
 
     def _response_to(self, refusal: Exception) -> HttpResponseBase:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from django.http.response import HttpResponseBase
@@ -36,7 +37,13 @@ class HandlerRun:
     def perform(self, operation: Operation) -> Execution[HttpResponseBase]:
         """Execute the operation or find its outcome. Raises IdempotencyError and what DRF does not handle."""
         try:
-            return exchange.perform(self._request._request, operation, self._policy, self._run)
+            return exchange.perform(
+                self._request._request,
+                operation,
+                self._policy,
+                self._run,
+                check=partial(self._view.check_replay_permissions, self._request),
+            )
         except Exception as error:
             if error is self._unhandled:
                 pass_errors_on(self._view)

@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from django_idempotency.conf import settings
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Operation
-from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope, OutcomeNotReplayable
+from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope
 from django_idempotency.http import exchange
 from django_idempotency.http.bodies import buffer_body
 from django_idempotency.http.operations import build_operation, has_key, read_key, user_scope
@@ -143,13 +143,7 @@ class IdempotencyMixin(_Base):
         )
 
     def _perform(self, handler: Handler, policy: Policy, operation: Operation, request: Request) -> HttpResponseBase:
-        try:
-            execution = HandlerRun(self, handler, policy, request).perform(operation)
-        except OutcomeNotReplayable:
-            self.check_replay_permissions(request)  # the problem tells Location and ETag
-            raise
+        execution = HandlerRun(self, handler, policy, request).perform(operation)
         if execution.replayed is None:
             pass_responses_on(self)
-        else:
-            self.check_replay_permissions(request)
         return exchange.answer(execution, policy)

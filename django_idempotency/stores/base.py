@@ -14,6 +14,7 @@ from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.steps import Steps
+from django_idempotency.core.tallies import Tallies
 
 
 class Store(ABC):
@@ -80,6 +81,14 @@ class Store(ABC):
     @abstractmethod
     def release(self, lease: Lease, *, unknown: bool) -> None:
         """Let go of what is still held: as of unknown outcome, or free, keeping the steps if there are any."""
+
+    def has_tallied(self, operation: Operation, outcome: str) -> bool:
+        """Tell whether the answer to this request is counted already, and take back any other count of it."""
+        return False
+
+    def drain(self) -> Iterator[Tallies]:
+        """Yield what was counted since the last time; each is forgotten once the next is asked for."""
+        return iter(())
 
     def close(self) -> None:  # noqa: B027 - most stores hold nothing
         """Close what the calling thread holds open."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import local
 from types import TracebackType
+from typing import cast
 
 from django.core import checks
 from django.db import connections, transaction
@@ -18,18 +19,22 @@ from django_idempotency.core.fingerprints import UnknownFingerprint
 from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
+from django_idempotency.core.tallies import Tallies, tallied_facts
 from django_idempotency.exceptions import OperationInProgress
 from django_idempotency.stores.caches import check_cache
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
-from django_idempotency.stores.encoding import MARK_PREFIX, Mark, Seal, decode, encode_mark, encode_record
+from django_idempotency.stores.encoding import (
+    MARK_PREFIX,
+    Mark,
+    Seal,
+    decode,
+    encode_fingerprint,
+    encode_mark,
+    encode_record,
+)
+from django_idempotency.stores.tallies import LOOK_OR_MARK, TallyBook
 
-_LOOK_OR_MARK = """
-local found = redis.call('GET', KEYS[1])
-if found then return found end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return false
-"""
 # Whoever left the mark: it spoke of a claim that has ended.
 _UNMARK = """
 local found = redis.call('GET', KEYS[1])
@@ -76,16 +81,15 @@ class CachedDatabaseStore(DatabaseStore):
         self.cache = cache
         self.redis = RedisConnection(cache)
         self._in_flight = int(in_flight.total_seconds() * 1000)
-        self._prefix = prefix
+        self._tallies = TallyBook(self.redis, prefix)
         self._thread = _Thread()
 
     def recall(self, operation: Operation) -> Record | None:
         """Return the outcome that Redis knows, or leave a mark. Raises OperationInProgress."""
         self._thread.marked = None
         seal = _seal(operation)
-        mark = encode_mark(Mark(fingerprint=operation.fingerprint), seal)
         with suppress(RedisUnavailable):
-            found = self.redis.run(_LOOK_OR_MARK, self._key(operation), mark, self._in_flight)
+            found = self._look_or_mark(operation, seal)
             if found is None:
                 self._thread.marked = operation
             elif record := self._judge(operation, decode(found, seal)):
@@ -95,6 +99,29 @@ class CachedDatabaseStore(DatabaseStore):
         if recalled:
             self.keep(operation, Copy.of(recalled))
         return recalled
+
+    def _look_or_mark(self, operation: Operation, seal: Seal) -> bytes | None:
+        key, fingerprint = self._key(operation), operation.fingerprint
+        mark, facts = encode_mark(Mark(fingerprint=fingerprint), seal), tallied_facts(operation, time.time())
+        arguments = mark, self._in_flight, encode_fingerprint(fingerprint), facts
+        found, outcome = self.redis.run(LOOK_OR_MARK, key, *arguments, beside=(self._tallies.beside(key),))
+        if outcome:
+            operation.tallied.append(outcome.decode())
+        return cast("bytes | None", found)
+
+    def has_tallied(self, operation: Operation, outcome: str) -> bool:
+        """Tell whether Redis has counted this answer; what it has counted beside is taken back."""
+        counted = outcome in operation.tallied
+        if counted:
+            operation.tallied.remove(outcome)
+        while operation.tallied:
+            self._tallies.take_back(self._key(operation), operation, operation.tallied.pop())
+        return counted
+
+    def drain(self) -> Iterator[Tallies]:
+        """Yield what Redis has counted, in batches; each is deleted there once the next is asked for."""
+        with suppress(RedisUnavailable):
+            yield from self._tallies.drain()
 
     def _judge(self, operation: Operation, found: Record | Mark | None) -> Record | None:
         """Believe a mark of the same request. One of another request may not have been confirmed by the database."""
@@ -197,7 +224,7 @@ class CachedDatabaseStore(DatabaseStore):
             self.opened[-1].copies[operation.key.digest] = (operation, copy)
 
     def _key(self, operation: Operation) -> str:
-        return self._prefix + _derive(operation, b"redis key" + operation.key.digest).hex()
+        return self._tallies.key(_derive(operation, b"redis key" + operation.key.digest).hex())
 
     @property
     def opened(self) -> list[CachedTransaction]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -78,12 +78,12 @@ class RedisConnection:
 
         return exceptions
 
-    def run(self, script: str, key: str, *arguments: Any) -> Any:
-        """Run a script on a key in one round trip. Raises RedisUnavailable."""
+    def run(self, script: str, key: str, *arguments: Any, beside: Sequence[str] = ()) -> Any:
+        """Run a script on a key, and others of the same hash slot, in one round trip. Raises RedisUnavailable."""
         registered = self._scripts.get(script)
         if registered is None:
             registered = self._scripts[script] = self.client.register_script(script)
-        return self._guard(lambda: registered(keys=[key], args=arguments))
+        return self._guard(lambda: registered(keys=[key, *beside], args=arguments))
 
     def set(self, key: str, value: bytes, milliseconds: int) -> None:
         """Set a key for some time. Raises RedisUnavailable."""

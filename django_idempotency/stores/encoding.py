@@ -24,6 +24,11 @@ _LENGTH = struct.Struct(">I")
 _SEALED = 32
 
 
+# Where the fingerprint stands in a record: behind its kind, the length of its facts, and its name; in a mark, at once.
+FINGERPRINT_NAME = b'{"fingerprint":'
+FINGERPRINT_AT = len(_RECORD) + _LENGTH.size
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
     """Says that an operation may be in flight, and which one."""
@@ -53,7 +58,7 @@ def encode_record(record: Record, seal: Seal = checksum) -> bytes:
 
 def encode_mark(mark: Mark, seal: Seal = checksum) -> bytes:
     """Return a mark as bytes."""
-    data = MARK_PREFIX + json.dumps(_fingerprint_facts(mark.fingerprint), separators=(",", ":")).encode()
+    data = MARK_PREFIX + encode_fingerprint(mark.fingerprint)
     return data + seal(data)
 
 
@@ -83,6 +88,11 @@ def _record(data: bytes) -> Record:
         ),
         expires_at=datetime.fromtimestamp(facts["expires_at"], UTC),
     )
+
+
+def encode_fingerprint(fingerprint: Fingerprint) -> bytes:
+    """Return a fingerprint as it stands in records and marks."""
+    return json.dumps(_fingerprint_facts(fingerprint), separators=(",", ":")).encode()
 
 
 def _fingerprint_facts(fingerprint: Fingerprint) -> list[Any]:

@@ -16,6 +16,7 @@ from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation
 from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress
+from django_idempotency.statements import run
 from django_idempotency.stores import models
 from django_idempotency.stores.rows import (
     READ_FIELDS,
@@ -25,7 +26,6 @@ from django_idempotency.stores.rows import (
     outcome_values,
     read_fingerprint,
     read_record,
-    run,
 )
 
 _TRIES = 2
@@ -238,11 +238,6 @@ class LeaseTable:
 
     def _at(self, connection: BaseDatabaseWrapper, delay: timedelta) -> Any:
         return self._moment(connection, delay.total_seconds())
-
-
-def is_enclosed(connection: BaseDatabaseWrapper) -> bool:
-    """Tell whether a test's transaction is around everything, in which nothing can be committed early."""
-    return bool(connection.atomic_blocks) and connection.atomic_blocks[0]._from_testcase  # type: ignore[attr-defined]
 
 
 def committed(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:

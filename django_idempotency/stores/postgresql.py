@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from django.db import IntegrityError
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -15,8 +15,9 @@ from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
-from django_idempotency.stores.leases import LeaseTable, is_enclosed
-from django_idempotency.stores.rows import RecordTable, read_record, run, written_values
+from django_idempotency.statements import is_enclosed, open_cursor, run, takes_commit
+from django_idempotency.stores.leases import LeaseTable
+from django_idempotency.stores.rows import RecordTable, read_record, written_values
 
 T = TypeVar("T")
 _IDLE = 0  # psycopg.pq.TransactionStatus.IDLE, which may not be installed
@@ -75,7 +76,7 @@ class PostgreSQL:
         digest = operation.key.digest
         of_key = _lock(digest)
         of_request = of_key ^ _lock(operation.content_digest)
-        with _cursor(connection) as cursor:
+        with open_cursor(connection) as cursor:
             run(cursor, self._claim, (of_key, of_request, of_request, digest))
             found, now, *values, expires_at = cursor.fetchone()
         if found == _FOUND:
@@ -96,8 +97,8 @@ class PostgreSQL:
         completed_at = claim.claimed_at + duration
         expires_at = completed_at + ttl.total_seconds()
         values = [*written_values(claim, outcome, duration), claim.claimed_at, completed_at, expires_at]
-        with _cursor(connection) as cursor:
-            if last and not claim.replaces and _takes_several(connection, cursor):
+        with open_cursor(connection) as cursor:
+            if last and not claim.replaces and takes_commit(connection, cursor):
                 self._commit_with(cursor, values)
             else:
                 self._keep(cursor, values)
@@ -111,10 +112,7 @@ class PostgreSQL:
             raise ClaimLost
 
     def _commit_with(self, cursor: CursorWrapper, values: Sequence[Any]) -> None:
-        """Let the record and the COMMIT travel together; where a rival has completed, the COMMIT is never reached.
-
-        Django commits once more when its block ends, which costs nothing where no transaction is open.
-        """
+        """Let the record and the COMMIT travel together; where a rival has completed, the COMMIT is never reached."""
         try:
             run(cursor, self._insert_and_commit, values)
         except IntegrityError as error:
@@ -169,27 +167,6 @@ class PostgreSQL:
             if not deleted:
                 return
             yield deleted
-
-
-def _cursor(connection: Any) -> CursorWrapper:
-    """Return a cursor that prepares its statements where the project lets psycopg do so (``prepare_threshold``).
-
-    Planning these statements costs more than running them. Django's own cursors bind on the client and never prepare.
-    """
-    connection.ensure_connection()
-    if getattr(connection.connection, "prepare_threshold", None) is None:
-        return cast(CursorWrapper, connection.cursor())
-    cursor = connection.Database.Cursor(connection.connection)
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    return cast(CursorWrapper, wrap(cursor))
-
-
-def _takes_several(connection: Any, cursor: Any) -> bool:
-    """Tell whether COMMIT may be sent with another statement: in the outermost block, over the simple protocol."""
-    client_cursor = getattr(connection.Database, "ClientCursor", ())
-    return (
-        len(connection.atomic_blocks) == 1 and not is_enclosed(connection) and isinstance(cursor.cursor, client_cursor)
-    )
 
 
 def _lock(digest: bytes) -> int:

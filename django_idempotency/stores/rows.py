@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 from django.utils import timezone
 
 from django_idempotency.conf import settings
@@ -137,12 +136,3 @@ def read_record(row: Sequence[Any]) -> Record:
 def aware(value: datetime, zone: Any = None) -> datetime:
     """Return a datetime of the database with its time zone, which it lacks under USE_TZ=False or on SQLite."""
     return value if timezone.is_aware(value) else timezone.make_aware(value, zone or timezone.get_default_timezone())
-
-
-def run(cursor: CursorWrapper, sql: str, params: Sequence[Any]) -> None:
-    """Execute a statement so that SQL debug logging sees its text, not the keys and bodies in its parameters."""
-    if isinstance(cursor, CursorDebugWrapper):
-        with cursor.debug_sql(sql):
-            CursorWrapper.execute(cursor, sql, params)
-    else:
-        cursor.execute(sql, params)

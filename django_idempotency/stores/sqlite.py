@@ -16,8 +16,9 @@ from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
-from django_idempotency.stores.leases import LeaseTable, is_enclosed
-from django_idempotency.stores.rows import RecordTable, aware, read_record, run, written_values
+from django_idempotency.statements import is_enclosed, run
+from django_idempotency.stores.leases import LeaseTable
+from django_idempotency.stores.rows import RecordTable, aware, read_record, written_values
 
 T = TypeVar("T")
 _CHANGES = "idempotency_changes"

@@ -27,7 +27,7 @@ from tests.campaigns.harness import eventually
 from tests.campaigns.sessions import Gate, other_sessions
 from tests.conformance.views_responses import elsewhere, impatient, in_flight, scripted
 from tests.records import rows
-from tests.stores.redis_sights import KINDS, is_mark, is_record, value, without_sql_of_records
+from tests.stores.redis_sights import KINDS, RECORDS, is_mark, is_record, value, without_sql_of_records
 
 pytestmark = pytest.mark.urls("tests.conformance.urls_redis")
 
@@ -100,7 +100,7 @@ def test_a_mark_of_another_request_does_not_refuse_the_one_that_was_completed(al
     key, other = new_key(), new_key()
     with scripted() as script:
         first = alice.post("/required/", {"amount": 3}, key=key)
-        (name,) = redis.keys("*")
+        (name,) = redis.keys(RECORDS)
         redis.delete(name)
         gate = Gate()
 
@@ -146,7 +146,7 @@ def test_each_user_has_a_key_of_their_own(alice: Caller, bob: Caller, redis: Red
         with without_sql_of_records():
             again = [caller.post(path, key=key) for caller in (alice, bob)]
     assert [answer.content for answer in again] == [answer.content for answer in firsts]
-    assert len({answer.content for answer in firsts}) == script.calls == len(redis.keys("*")) == 2
+    assert len({answer.content for answer in firsts}) == script.calls == len(redis.keys(RECORDS)) == 2
 
 
 @KINDS
@@ -157,7 +157,7 @@ def test_another_secret_is_another_key_of_redis_and_the_same_outcome(alice: Call
             first = alice.post(path, key=key)
         with override_settings(IDEMPOTENCY_SECRETS=["new", "old"]):
             rotated = [alice.post(path, key=key) for _ in range(2)]
-            assert len(redis.keys("*")) == 2
+            assert len(redis.keys(RECORDS)) == 2
         with override_settings(IDEMPOTENCY_SECRETS=["new"]):
             dropped = [alice.post(path, key=key) for _ in range(2)]
     assert {answer.content for answer in rotated} == {first.content}
@@ -169,7 +169,7 @@ def test_another_secret_is_another_key_of_redis_and_the_same_outcome(alice: Call
 def test_redis_forgets_no_later_than_the_record_expires(alice: Caller, redis: Redis, path: str) -> None:
     with scripted():
         alice.post(path, key=new_key())
-        (name,) = redis.keys("*")
+        (name,) = redis.keys(RECORDS)
         assert 5000 < redis.pttl(name) <= 7000
         redis.flushall()
 
@@ -182,7 +182,7 @@ def test_a_copy_of_what_was_found_is_for_a_minute_at_most(alice: Caller, redis: 
         Row.objects.update(expires_at=Row.objects.get().completed_at + timedelta(seconds=left))
         redis.flushall()
         alice.post("/required/", key=key)
-    (name,) = redis.keys("*")
+    (name,) = redis.keys(RECORDS)
     assert (most - 10) * 1000 < redis.pttl(name) <= most * 1000
 
 

@@ -27,7 +27,7 @@ from tests.campaigns.redis_faults import RedisServer, free_port
 from tests.conformance.views_responses import scripted
 from tests.records import rows
 from tests.redis_servers import cached_by
-from tests.stores.redis_sights import KINDS, is_record, pay, value
+from tests.stores.redis_sights import KINDS, RECORDS, is_record, pay, value
 
 pytestmark = pytest.mark.urls("tests.conformance.urls_redis")
 
@@ -64,7 +64,7 @@ def test_what_is_not_ours_is_never_loaded_and_the_database_answers(
     key, trap = new_key(), tmp_path / "sprung"
     with scripted() as script:
         first = alice.post("/required/", key=key)
-        (name,) = redis.keys("*")
+        (name,) = redis.keys(RECORDS)
         FOREIGN[foreign](redis, name, redis.get(name), trap)
         again = alice.post("/required/", key=key)
         assert is_record(value(redis))
@@ -77,9 +77,9 @@ def test_an_outcome_that_was_moved_to_another_key_is_not_believed(alice: Caller,
     key = new_key()
     with scripted() as script:
         first = alice.post("/required/", key=key)
-        (of_alice,) = redis.keys("*")
+        (of_alice,) = redis.keys(RECORDS)
         other = bob.post("/required/", key=key)
-        (of_bob,) = set(redis.keys("*")) - {of_alice}
+        (of_bob,) = set(redis.keys(RECORDS)) - {of_alice}
         redis.set(of_bob, redis.get(of_alice))
         again = bob.post("/required/", key=key)
     assert again.content == other.content != first.content

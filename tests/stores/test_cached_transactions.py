@@ -21,7 +21,7 @@ from tests.campaigns.sessions import Gate, other_sessions
 from tests.conformance.views_databases import OrphanPaymentViewSet, moments
 from tests.conformance.views_responses import created, elsewhere, impatient, in_flight, scripted
 from tests.records import rows
-from tests.stores.redis_sights import KINDS, is_mark, is_record, pay, value, without_sql_of_records
+from tests.stores.redis_sights import KINDS, RECORDS, is_mark, is_record, pay, value, without_sql_of_records
 
 pytestmark = pytest.mark.urls("tests.conformance.urls_redis")
 
@@ -150,7 +150,7 @@ def test_operations_within_each_other_keep_their_own_copies(redis: Redis) -> Non
         return Attempt(answer=1, outcome=Outcome(status=200, body=b"outer"))
 
     execute(store, outer, nest, ttl=DAY)
-    assert len(redis.keys("*")) == 2
+    assert len(redis.keys(RECORDS)) == 2
     with without_sql_of_records():
         kept = [store.recall(operation) for operation in (outer, inner)]
     assert [record and record.outcome.body for record in kept] == [b"outer", CREATED.body]

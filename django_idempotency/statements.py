@@ -1,0 +1,47 @@
+"""Raw statements on Django's connections, where composing one through the ORM costs more than running it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
+
+
+def open_cursor(connection: Any) -> CursorWrapper:
+    """Return a cursor that prepares its statements where the project lets psycopg do so (``prepare_threshold``).
+
+    Planning these statements costs more than running them. Django's own cursors bind on the client and never prepare.
+    """
+    connection.ensure_connection()
+    if getattr(connection.connection, "prepare_threshold", None) is None:
+        return cast(CursorWrapper, connection.cursor())
+    cursor = connection.Database.Cursor(connection.connection)
+    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    return cast(CursorWrapper, wrap(cursor))
+
+
+def run(cursor: CursorWrapper, sql: str, params: Sequence[Any]) -> None:
+    """Execute a statement so that SQL debug logging sees its text, not the keys and bodies in its parameters."""
+    if isinstance(cursor, CursorDebugWrapper):
+        with cursor.debug_sql(sql):
+            CursorWrapper.execute(cursor, sql, params)
+    else:
+        cursor.execute(sql, params)
+
+
+def takes_commit(connection: Any, cursor: Any) -> bool:
+    """Tell whether a COMMIT may be sent with a statement: in the outermost block, over the simple protocol.
+
+    Django commits once more when its block ends, which costs nothing where no transaction is open.
+    """
+    client_cursor = getattr(connection.Database, "ClientCursor", ())
+    return (
+        len(connection.atomic_blocks) == 1 and not is_enclosed(connection) and isinstance(cursor.cursor, client_cursor)
+    )
+
+
+def is_enclosed(connection: BaseDatabaseWrapper) -> bool:
+    """Tell whether a test's transaction is around everything, in which nothing can be committed early."""
+    return bool(connection.atomic_blocks) and connection.atomic_blocks[0]._from_testcase  # type: ignore[attr-defined]
