@@ -1,7 +1,7 @@
 """An index only: each room owns its models."""
 
-from django_idempotency.audit.models import AuditEvent
+from django_idempotency.audit.models import AuditEvent, DrainedBatch
 from django_idempotency.audit.rollups import Rollup
 from django_idempotency.stores.models import Record
 
-__all__ = ["AuditEvent", "Record", "Rollup"]
+__all__ = ["AuditEvent", "DrainedBatch", "Record", "Rollup"]

@@ -43,5 +43,10 @@ operation_resolved = Signal()
 #: was about one operation ``scope`` and ``digest``.
 decision_made = Signal()
 
+#: Records whose time was over were deleted, which had been the audit of what was executed. Also ``executions``:
+#: mappings with ``operation``, ``scope``, ``digest``, ``fingerprint``, ``outcome_hash``, ``attempt``, ``status``,
+#: ``duration`` and ``at``, when it was completed. There is no ``operation`` beside them.
+executions_forgotten = Signal()
+
 #: Rows whose time was over were deleted. Also ``table``: the name that they are purged under; ``count``.
 rows_purged = Signal()

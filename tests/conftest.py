@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection
 
+from django_idempotency.audit import writing
 from tests.callers import Caller
 
 
@@ -14,6 +15,12 @@ def _vendor(request: pytest.FixtureRequest) -> None:
     for vendor in ("postgresql", "sqlite"):
         if request.node.get_closest_marker(vendor) and connection.vendor != vendor:
             pytest.skip(f"about {vendor}; this run is on {connection.vendor}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_waits() -> None:
+    """Leave no audit event to the next test that could not be written down in this one."""
+    writing._waiting.clear()
 
 
 @pytest.fixture

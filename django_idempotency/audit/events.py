@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.dispatch import Signal
+from django.utils import timezone
 
 from django_idempotency import signals
 from django_idempotency.audit.models import AuditEvent
-from django_idempotency.audit.writing import append
+from django_idempotency.audit.writing import append, append_many, append_waiting
+from django_idempotency.conf import settings
 
 Event = AuditEvent.Event
 _KEPT = ("layer", "operation", "scope", "digest", "fingerprint", "outcome_hash", "attempt", "status", "duration")
@@ -23,6 +25,7 @@ def connect() -> None:
         signals.batch_answered: append_batch,
         signals.operation_taken_over: append_taken_over,
         signals.operation_fenced: append_fenced,
+        signals.executions_forgotten: append_forgotten,
         signals.operation_released: append_released,
         signals.operation_resolved: append_resolved,
     }
@@ -34,7 +37,11 @@ def append_answered(
     *, using: str | None, outcome: str, reason: str = "", is_last: bool = False, is_recorded: bool = False, **facts: Any
 ) -> None:
     """Write down what a request came to, unless a record is kept, which is the audit of its execution."""
-    if using is not None and not is_recorded:
+    if using is None:
+        return
+    if is_recorded:
+        append_waiting(using)
+    else:
         append(using, outcome, is_last=is_last, reason=reason, **_picked(facts, _KEPT))
 
 
@@ -44,6 +51,12 @@ def append_batch(*, using: str | None, counts: Mapping[str, int], **facts: Any) 
         for outcome, count in counts.items():
             if count:
                 append(using, outcome, count=count, **_picked(facts, _KEPT))
+
+
+def append_forgotten(*, using: str, layer: str, executions: Sequence[Mapping[str, Any]], **facts: Any) -> None:
+    """Write down what was executed, now that its record is gone, unless the time of such an event is over too."""
+    since = timezone.now() - settings.audit_ttl
+    append_many(using, [{**told, "event": Event.EXECUTED, "layer": layer} for told in executions if told["at"] > since])
 
 
 def append_taken_over(*, using: str | None, **facts: Any) -> None:

@@ -109,5 +109,19 @@ class AuditEvent(models.Model):
         _refuse()
 
 
+class DrainedBatch(models.Model):
+    """A batch of counts that has been written down, should the place it came from still have it."""
+
+    id = models.CharField(_("id"), primary_key=True, max_length=32)
+    at = models.DateTimeField(_("at"), default=timezone.now)
+
+    class Meta:
+        verbose_name = _("drained batch")
+        verbose_name_plural = _("drained batches")
+
+    def __str__(self) -> str:
+        return self.id
+
+
 def _refuse() -> NoReturn:
     raise TypeError("Audit events are appended, never changed; purge() deletes those whose time is over.")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from django.db import connections
+from django.conf import settings
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from django_idempotency.audit.models import AuditEvent
@@ -26,28 +32,88 @@ _DEFAULTS: dict[str, Any] = {
     "actor": "",
     "reason": "",
 }
-_COLUMNS = {field.name: str(field.column) for field in AuditEvent._meta.concrete_fields}
+_waiting: dict[str, deque[Mapping[str, Any]]] = defaultdict(deque)
+_FIELDS = {field.name: field for field in AuditEvent._meta.concrete_fields}
 
 
 def append(using: str, event: str, *, is_last: bool = False, **facts: Any) -> None:
     """Append an event at the time of the database, in the open transaction, if any.
 
-    Where nothing else is to happen in that transaction (``is_last``), it is committed at once.
+    Where nothing else is to happen in that transaction (``is_last``), it is committed at once. Outside a transaction
+    on SQLite, the event waits where somebody else is writing.
     """
     connection = connections[using]
+    if connection.vendor != "postgresql":
+        _put_down(connection, {**facts, "event": event, "at": timezone.now()})
+        return
     values = [{**_DEFAULTS, **facts, "event": event}[name] for name in _DEFAULTS]
     with open_cursor(connection) as cursor:
+        commit = "; COMMIT" if is_last and takes_commit(connection, cursor) else ""
+        run(cursor, _statement(using, "statement_timestamp()") + commit, values)
+
+
+def _put_down(connection: BaseDatabaseWrapper, event: Mapping[str, Any]) -> None:
+    if connection.in_atomic_block:
+        append_many(connection.alias, [event])
+    else:
+        _waiting[connection.alias].append(event)
+        append_waiting(connection.alias)
+
+
+def append_waiting(using: str) -> None:
+    """Append the events that this process has not got rid of, if the database can be written to without waiting.
+
+    SQLite lets one writer in at a time: a replay does not queue behind a slow view for the sake of its audit event.
+    """
+    waiting, events = _waiting[using], []
+    while waiting:
+        events.append(waiting.popleft())
+    if not events:
+        return
+    try:
+        with _without_waiting(connections[using]):
+            append_many(using, events)
+    except OperationalError:
+        waiting.extendleft(reversed(events))
+
+
+@contextmanager
+def _without_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout")
+        (milliseconds,) = cursor.fetchone()
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            yield
+        finally:
+            cursor.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
+
+
+def append_many(using: str, events: Sequence[Mapping[str, Any]]) -> None:
+    """Append events that tell their own times (``at``, aware), in one statement."""
+    if not events:
+        return
+    connection = connections[using]
+    rows = [[{**_DEFAULTS, **event}[name] for name in _DEFAULTS] for event in events]
+    times = [connection.ops.adapt_datetimefield_value(_as_kept(connection, event["at"])) for event in events]
+    with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            commit = "; COMMIT" if is_last and takes_commit(connection, cursor) else ""
-            run(cursor, _statement(using, "statement_timestamp()") + commit, values)
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            run(cursor, _statement(using, "", from_arrays=True), [*columns, times])
         else:
-            now = connection.ops.adapt_datetimefield_value(timezone.now())
-            run(cursor, _statement(using, "%s"), [*values, now])
+            cursor.executemany(_statement(using, "%s"), [[*row, at] for row, at in zip(rows, times, strict=True)])
+
+
+def _as_kept(connection: BaseDatabaseWrapper, at: datetime) -> datetime:
+    return at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
 
 
 @lru_cache(maxsize=16)
-def _statement(using: str, now: str) -> str:
+def _statement(using: str, now: str, *, from_arrays: bool = False) -> str:
     quote = connections[using].ops.quote_name
-    columns = ", ".join(quote(_COLUMNS[name]) for name in (*_DEFAULTS, "at"))
-    placeholders = ", ".join(["%s"] * len(_DEFAULTS))
-    return f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) VALUES ({placeholders}, {now})"
+    columns = ", ".join(quote(str(_FIELDS[name].column)) for name in (*_DEFAULTS, "at"))
+    insert = f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) "
+    if from_arrays:
+        types = [_FIELDS[name].cast_db_type(connections[using]) for name in (*_DEFAULTS, "at")]
+        return insert + f"SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in types)})"
+    return insert + f"VALUES ({', '.join(['%s'] * len(_DEFAULTS))}, {now})"

@@ -18,6 +18,7 @@ from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress
 from django_idempotency.statements import run
 from django_idempotency.stores import models
+from django_idempotency.stores.executions import forget
 from django_idempotency.stores.rows import (
     READ_FIELDS,
     RecordTable,
@@ -32,7 +33,6 @@ _TRIES = 2
 _KEY_FIELDS = ("digest", "scope", "operation", "key", "fingerprint_version", "fingerprint_secret", "fingerprint")
 _CLAIM_FIELDS = ("attempt", "status", "response_headers", "owner", "lease_expires_at", "created_at", "expires_at")
 _OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "duration")
-_UNTOLD_FIELDS = ("steps", "response_status", "response_body", "outcome_hash", "completed_at", "duration")
 _HELD_FIELDS = ("status", "owner", "attempt", "steps")
 
 
@@ -60,8 +60,6 @@ class LeaseTable:
         held = f"{column('digest')} = %s AND {column('owner')} = %s AND {column('status')} = 'in_progress'"
         lapsed = f"{column('lease_expires_at')} <= {moment}"
         placeholders = ", ".join(["%s"] * len(_KEY_FIELDS))
-        reset = ", ".join(f"{column(field)} = EXCLUDED.{column(field)}" for field in (*_KEY_FIELDS, *_CLAIM_FIELDS))
-        untold = ", ".join(f"{column(field)} = NULL" for field in _UNTOLD_FIELDS)
         empty = json.replace("%s", "'[]'")
         insert = (
             f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
@@ -70,9 +68,7 @@ class LeaseTable:
         conflict = f"ON CONFLICT ({column('digest')}) DO"
         # What can be seen is neither locked nor waited for: its lease may be renewed, its completion be under way.
         self._insert = f"{insert}NOT EXISTS (SELECT 1 FROM {name} WHERE {column('digest')} = %s) {conflict} NOTHING"
-        self._replace = (
-            f"{insert}1 = 1 {conflict} UPDATE SET {reset}, {untold} WHERE {table.is_expired(moment, f'{name}.')}"
-        )
+        self._forget = table.forget_one(moment)
         self._look = (
             f"SELECT {table.columns(_HELD_FIELDS)}, {lapsed}, {table.is_expired(moment)}, "
             f"{table.columns(READ_FIELDS)}, {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
@@ -115,10 +111,8 @@ class LeaseTable:
         with committed(connection):
             if self._looks_first and (held := self.look(connection, operation)):
                 return held
-            inserted = (self._insert, [*values, operation.key.digest])
-            replaced = (self._replace, [*values, self._at(connection, timedelta(0))])
-            for statement, parameters in (inserted, replaced) * _TRIES:
-                if self._write(connection, statement, parameters):
+            for _ in range(_TRIES):
+                if self._write(connection, self._insert, [*values, operation.key.digest]):
                     return Lease(
                         operation=operation,
                         owner=owner,
@@ -128,6 +122,7 @@ class LeaseTable:
                     )
                 if held := self.look(connection, operation):
                     return held
+                forget(connection, self._forget, (operation.key.digest, self._at(connection, timedelta(0))))
         raise OperationInProgress
 
     def _write(self, connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any]) -> bool:

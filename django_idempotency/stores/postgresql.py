@@ -16,6 +16,7 @@ from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.statements import is_enclosed, open_cursor, run, takes_commit
+from django_idempotency.stores.executions import forget
 from django_idempotency.stores.leases import LeaseTable
 from django_idempotency.stores.rows import RecordTable, read_record, written_values
 
@@ -49,7 +50,7 @@ class PostgreSQL:
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
         self._insert = insert + "NOTHING"
         self._insert_and_commit = f"{table.insert(headers='%s::jsonb', time='to_timestamp(%s)', conflict='')}; COMMIT"
-        self._replace = insert + table.replace("statement_timestamp()")
+        self._forget = table.forget_one("statement_timestamp()")
         self.leases = LeaseTable(
             table,
             moment="statement_timestamp() + make_interval(secs => %s)",
@@ -60,11 +61,9 @@ class PostgreSQL:
         expired = table.is_expired("statement_timestamp()")
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
         # The lower bound spares each batch the index entries of those before it, which a long transaction keeps alive.
-        self._purge = (
-            f"WITH deleted AS (DELETE FROM {table.name} WHERE ctid = ANY(ARRAY("
-            f"SELECT ctid FROM {table.name} WHERE {expires_at} >= %s::timestamptz AND {expired} "
-            f"ORDER BY {expires_at} LIMIT %s FOR UPDATE SKIP LOCKED)) RETURNING {expires_at}) "
-            f"SELECT count(*), max({expires_at})::text FROM deleted"
+        self._purge = table.forget(
+            f"ctid = ANY(ARRAY(SELECT ctid FROM {table.name} WHERE {expires_at} >= %s::timestamptz AND {expired} "
+            f"ORDER BY {expires_at} LIMIT %s FOR UPDATE SKIP LOCKED))"
         )
 
     def recall(self, connection: BaseDatabaseWrapper, operation: Operation) -> Record | None:
@@ -97,6 +96,8 @@ class PostgreSQL:
         completed_at = claim.claimed_at + duration
         expires_at = completed_at + ttl.total_seconds()
         values = [*written_values(claim, outcome, duration), claim.claimed_at, completed_at, expires_at]
+        if claim.replaces:
+            forget(connection, self._forget, (claim.operation.key.digest,))
         with open_cursor(connection) as cursor:
             if last and not claim.replaces and takes_commit(connection, cursor):
                 self._commit_with(cursor, values)
@@ -106,8 +107,6 @@ class PostgreSQL:
 
     def _keep(self, cursor: CursorWrapper, values: Sequence[Any]) -> None:
         run(cursor, self._insert, values)
-        if not cursor.rowcount:
-            run(cursor, self._replace, values)
         if not cursor.rowcount:
             raise ClaimLost
 
@@ -159,14 +158,10 @@ class PostgreSQL:
 
     def purge(self, connection: BaseDatabaseWrapper, batch_size: int) -> Iterator[int]:
         """Delete in batches, oldest first, leaving out what somebody else is working on."""
-        reached = "-infinity"
-        while True:
-            with connection.cursor() as cursor:
-                cursor.execute(self._purge, (reached, batch_size))
-                deleted, reached = cursor.fetchone()
-            if not deleted:
-                return
-            yield deleted
+        reached: Any = "-infinity"
+        while deleted := forget(connection, self._purge, (reached, batch_size)):
+            yield len(deleted)
+            reached = max(deleted)
 
 
 def _lock(digest: bytes) -> int:

@@ -16,6 +16,7 @@ from django_idempotency.core.fingerprints import Fingerprint
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.stores import models
+from django_idempotency.stores.executions import FACTS
 
 READ_FIELDS = (
     "fingerprint_version",
@@ -42,7 +43,6 @@ WRITTEN_FIELDS = (
     "duration",
     *TIME_FIELDS,
 )
-LEASE_FIELDS = ("owner", "lease_expires_at", "steps")
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -77,12 +77,13 @@ class RecordTable:
             + (f"ON CONFLICT ({self.column('digest')}) DO " if conflict is None else conflict)
         )
 
-    def replace(self, now: str) -> str:
-        """Return how ``insert`` goes on to take the place of a record that has expired, never of a live one."""
-        fields = (*WRITTEN_FIELDS, "status")
-        updates = ", ".join(f"{self.column(field)} = EXCLUDED.{self.column(field)}" for field in fields)
-        updates += "".join(f", {self.column(field)} = NULL" for field in LEASE_FIELDS)
-        return f"UPDATE SET {updates} WHERE {self.is_expired(now, f'{self.name}.')}"
+    def forget(self, rows: str) -> str:
+        """Return the statement that deletes these rows and tells what they said of executions."""
+        return f"DELETE FROM {self.name} WHERE {rows} RETURNING {self.columns((*FACTS.values(), 'expires_at'))}"
+
+    def forget_one(self, now: str) -> str:
+        """Return the statement that makes room for a new record if the one of this digest has expired."""
+        return self.forget(f"{self.column('digest')} = %s AND {self.is_expired(now)}")
 
     def is_expired(self, now: str, prefix: str = "") -> str:
         """Return the condition that a record may be forgotten: only what is completed expires."""

@@ -17,6 +17,7 @@ from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.statements import is_enclosed, run
+from django_idempotency.stores.executions import forget
 from django_idempotency.stores.leases import LeaseTable
 from django_idempotency.stores.rows import RecordTable, aware, read_record, written_values
 
@@ -40,12 +41,11 @@ class SQLite:
         )
         self.leases = LeaseTable(table, moment="%s", as_moment=_moment, looks_first=True)
         expired = table.is_expired("%s")
-        self._forget = f"DELETE FROM {table.name} WHERE {digest} = %s AND {expired}"
+        self._forget = table.forget_one("%s")
         self._insert = table.insert() + "NOTHING"
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
-        self._purge = (
-            f"DELETE FROM {table.name} WHERE {id_} IN "
-            f"(SELECT {id_} FROM {table.name} WHERE {expired} ORDER BY {expires_at} LIMIT %s)"
+        self._purge = table.forget(
+            f"{id_} IN (SELECT {id_} FROM {table.name} WHERE {expired} ORDER BY {expires_at} LIMIT %s)"
         )
 
     def recall(self, connection: BaseDatabaseWrapper, operation: Operation) -> Record | None:
@@ -60,8 +60,7 @@ class SQLite:
 
     def claim(self, connection: BaseDatabaseWrapper, operation: Operation) -> Claim | Record:
         """Take the write lock by forgetting an expired record, then look again."""
-        with connection.cursor() as cursor:
-            run(cursor, self._forget, (operation.key.digest, _now(connection)))
+        forget(connection, self._forget, (operation.key.digest, _now(connection)))
         claimed_at = datetime.now(UTC).timestamp()
         if held := self.leases.look(connection, operation):
             return held.record or held.refuse(operation)
@@ -131,13 +130,8 @@ class SQLite:
 
     def purge(self, connection: BaseDatabaseWrapper, batch_size: int) -> Iterator[int]:
         """Delete in batches, oldest first."""
-        while True:
-            with connection.cursor() as cursor:
-                cursor.execute(self._purge, (_now(connection), batch_size))
-                deleted = cursor.rowcount
-            if not deleted:
-                return
-            yield deleted
+        while deleted := forget(connection, self._purge, (_now(connection), batch_size)):
+            yield len(deleted)
 
 
 def _now(connection: BaseDatabaseWrapper) -> Any:
