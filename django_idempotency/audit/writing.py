@@ -101,7 +101,8 @@ def append_many(using: str, events: Sequence[Mapping[str, Any]]) -> None:
             columns = [list(column) for column in zip(*rows, strict=True)]
             run(cursor, _statement(using, "", from_arrays=True), [*columns, times])
         else:
-            cursor.executemany(_statement(using, "%s"), [[*row, at] for row, at in zip(rows, times, strict=True)])
+            for row, at in zip(rows, times, strict=True):
+                run(cursor, _statement(using, "%s"), [*row, at])
 
 
 def _as_kept(connection: BaseDatabaseWrapper, at: datetime) -> datetime:

@@ -30,7 +30,7 @@ from django_idempotency.exceptions import OperationInProgress, StoreUnavailable,
 from django_idempotency.stores import models
 from django_idempotency.stores.base import Store
 from django_idempotency.stores.postgresql import PostgreSQL
-from django_idempotency.stores.sqlite import SQLite
+from django_idempotency.stores.sqlite import SQLite, note_beginning
 
 _DIALECTS: dict[str, type[PostgreSQL | SQLite]] = {"postgresql": PostgreSQL, "sqlite": SQLite}
 _CONFLICTS = frozenset({"40001", "40P01"})
@@ -80,15 +80,13 @@ class DatabaseStore(Store):
         """Commit a claim, or tell what is live. Raises StoreUnavailable, RuntimeError within a transaction."""
         connection = connections[self.alias]
         with _outages:
-            dialect = self._dialect(connection)
-            return dialect.begun(connection, dialect.leases.reserve(connection, self, operation, lease, ttl))
+            return self._dialect(connection).leases.reserve(connection, self, operation, lease, ttl)
 
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
         """Commit a claim in the place of what was seen, if that has not changed. Raises StoreUnavailable."""
         connection = connections[self.alias]
         with _outages:
-            dialect = self._dialect(connection)
-            return dialect.begun(connection, dialect.leases.take_over(connection, self, operation, held, lease))
+            return self._dialect(connection).leases.take_over(connection, self, operation, held, lease)
 
     def renew(self, held: Lease, *, lease: timedelta) -> bool:
         """Move the deadline; tell whether the lease was still held. Raises StoreUnavailable."""
@@ -193,6 +191,9 @@ class DatabaseTransaction:
     def __enter__(self) -> DatabaseTransaction:
         with _outages:
             self._atomic.__enter__()
+        connection = connections[self._alias]
+        if connection.vendor == "sqlite":
+            note_beginning(connection)
         return self
 
     def __exit__(

@@ -34,7 +34,7 @@ def forget(connection: BaseDatabaseWrapper, deletion: str, params: Sequence[Any]
 
     Who listens writes the facts down in the same transaction.
     """
-    with transaction.atomic(connection.alias), connection.cursor() as cursor:
+    with transaction.atomic(connection.alias, savepoint=False), connection.cursor() as cursor:
         run(cursor, deletion, params)
         rows = cursor.fetchall()
         if rows:

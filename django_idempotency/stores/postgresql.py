@@ -142,10 +142,6 @@ class PostgreSQL:
         finally:
             other.close()
 
-    def begun(self, connection: BaseDatabaseWrapper, reserved: T) -> T:
-        """Return what has been reserved."""
-        return reserved
-
     def suspended(self, connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
         """Suspend nothing: an open transaction keeps nobody from their steps."""
         return nullcontext()

@@ -114,13 +114,7 @@ class SQLite:
                 if isinstance(error, OperationalError):
                     raise OperationInProgress("Another write holds the database.") from error
                 raise
-            self.begun(connection)
-
-    def begun(self, connection: BaseDatabaseWrapper, reserved: T = None) -> T:  # type: ignore[assignment]
-        """Note how much this connection has written before its transaction; return what has been reserved for that."""
-        raw: Any = connection.connection
-        setattr(connection, _CHANGES, raw.total_changes)
-        return reserved
+            note_beginning(connection)
 
     def count_expired(self, connection: BaseDatabaseWrapper) -> int:
         """Count what a purge would delete."""
@@ -132,6 +126,12 @@ class SQLite:
         """Delete in batches, oldest first."""
         while deleted := forget(connection, self._purge, (_now(connection), batch_size)):
             yield len(deleted)
+
+
+def note_beginning(connection: BaseDatabaseWrapper) -> None:
+    """Note how much a connection has written before the transaction that it has begun."""
+    raw: Any = connection.connection
+    setattr(connection, _CHANGES, raw.total_changes)
 
 
 def _now(connection: BaseDatabaseWrapper) -> Any:
