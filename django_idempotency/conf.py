@@ -27,6 +27,8 @@ class Settings:
     AUDIT_TTL: int | timedelta = 7 * 24 * 3600
     #: Names of the request header, the first being the one that documents name.
     HEADERS: tuple[str, ...] = ("Idempotency-Key",)
+    #: Name of the request header with an id of the request, which is kept beside its record.
+    REQUEST_ID_HEADER: str = "X-Request-ID"
     #: Name of the response header that marks a replay.
     REPLAYED_HEADER: str = "Idempotent-Replayed"
     #: Refuse keys without the quotes of RFC 9651.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter, time
+from typing import Any
 from uuid import UUID
 
 from django_idempotency.core.fingerprints import Fingerprint, Keyring, UnknownFingerprint
@@ -17,12 +18,14 @@ from django_idempotency.exceptions import OutcomeNotReplayable, OutcomeUnknown
 class Operation:
     """What is asked to happen once: a key, and the content digest of the request that carries it.
 
-    ``tallied`` are the outcomes that a store has counted of this one request, each in the moment it has found it.
+    ``request_id`` names the request that carries it, so that it is found in the logs. ``tallied`` are the outcomes that
+    a store has counted of this one request, each in the moment it has found it.
     """
 
     key: IdempotencyKey
     content_digest: bytes = field(repr=False)
     keyring: Keyring = field(repr=False)
+    request_id: str = field(default="", repr=False, compare=False)
     tallied: list[str] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -53,6 +56,20 @@ class Claim:
     replaces: bool = False
     claimed_at: float = field(default_factory=time)
     started: float = field(default_factory=perf_counter)
+    subjects: list[str] = field(default_factory=list, repr=False, compare=False)
+
+    def concern(self, subject: Any) -> None:
+        """Say what the operation is about, so that the admin leads there: an instance of a model, or a text.
+
+        A text names it as ``app.model:id``. What is said last counts.
+        """
+        is_model = hasattr(subject, "_meta") and hasattr(subject, "pk")
+        self.subjects.append(f"{subject._meta.label_lower}:{subject.pk}" if is_model else str(subject))
+
+    @property
+    def about(self) -> str:
+        """What the operation is about, 255 characters at most; empty if nobody has said so."""
+        return self.subjects[-1][:255] if self.subjects else ""
 
     @property
     def duration(self) -> float:

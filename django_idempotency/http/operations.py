@@ -125,7 +125,13 @@ def build_operation(
         ),
         content_digest=content_digest(parts),
         keyring=settings.keyring,
+        request_id=_request_id(request),
     )
+
+
+def _request_id(request: HttpRequest) -> str:
+    value: str = request.META.get(_meta_name(settings.REQUEST_ID_HEADER), "")
+    return value[:255] if value.isprintable() else ""
 
 
 def _field_filter(request: HttpRequest, policy: Policy) -> FieldFilter | None:

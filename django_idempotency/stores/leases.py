@@ -30,9 +30,18 @@ from django_idempotency.stores.rows import (
 )
 
 _TRIES = 2
-_KEY_FIELDS = ("digest", "scope", "operation", "key", "fingerprint_version", "fingerprint_secret", "fingerprint")
+_KEY_FIELDS = (
+    "digest",
+    "scope",
+    "operation",
+    "key",
+    "fingerprint_version",
+    "fingerprint_secret",
+    "fingerprint",
+    "request_id",
+)
 _CLAIM_FIELDS = ("attempt", "status", "response_headers", "owner", "lease_expires_at", "created_at", "expires_at")
-_OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "duration")
+_OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "about", "duration")
 _HELD_FIELDS = ("status", "owner", "attempt", "steps")
 
 
@@ -217,7 +226,7 @@ class LeaseTable:
     def complete(self, connection: BaseDatabaseWrapper, lease: Lease, outcome: Outcome, ttl: timedelta) -> datetime:
         """Keep the outcome in the open transaction, whose effects nobody else sees if the lease is lost."""
         times = (self._at(connection, timedelta(0)), self._at(connection, ttl))
-        self._change(connection, lease, self._complete, *outcome_values(outcome), lease.duration, *times)
+        self._change(connection, lease, self._complete, *outcome_values(outcome), lease.about, lease.duration, *times)
         with connection.cursor() as cursor:
             run(cursor, self._expiry, (lease.operation.key.digest,))
             return aware(cursor.fetchone()[0], connection.timezone)

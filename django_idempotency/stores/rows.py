@@ -35,11 +35,13 @@ WRITTEN_FIELDS = (
     "fingerprint_version",
     "fingerprint_secret",
     "fingerprint",
+    "request_id",
     "attempt",
     "response_status",
     "response_headers",
     "response_body",
     "outcome_hash",
+    "about",
     "duration",
     *TIME_FIELDS,
 )
@@ -92,7 +94,7 @@ class RecordTable:
 
 def written_values(claim: Claim, outcome: Outcome, duration: float) -> list[Any]:
     """Return the parameters of WRITTEN_FIELDS up to the times."""
-    return [*key_values(claim.operation), claim.attempt, *outcome_values(outcome), duration]
+    return [*key_values(claim.operation), claim.attempt, *outcome_values(outcome), claim.about, duration]
 
 
 def key_values(operation: Operation) -> list[Any]:
@@ -106,6 +108,7 @@ def key_values(operation: Operation) -> list[Any]:
         fingerprint.version,
         fingerprint.secret_id,
         fingerprint.digest,
+        operation.request_id,
     ]
 
 
