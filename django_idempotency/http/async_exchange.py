@@ -25,6 +25,7 @@ from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import OperationInProgress, OutcomeNotReplayable
 from django_idempotency.http.exchange import check_replay, lease_terms, waiting_room
 from django_idempotency.http.operations import wait_of
+from django_idempotency.http.protection import opened, prepare, sealed
 from django_idempotency.stores import get_store
 
 T = TypeVar("T")
@@ -77,7 +78,14 @@ async def _perform(request: HttpRequest, operation: Operation, policy: Policy, r
     begun = await _begin(leased, wait_of(request, policy).total_seconds())
     if isinstance(begun, Record):
         return await _replay(request, begun, operation, policy)
-    return await _run(request, leased, replace(begun, in_thread=_in_thread), run)
+
+    async def run_sealed(claim: Claim) -> Attempt[HttpResponseBase]:
+        prepare(claim, policy)
+        ended = sealed(await run(claim), operation, policy)
+        assert isinstance(ended, Attempt)  # an asynchronous run is undone by nobody
+        return ended
+
+    return await _run(request, leased, replace(begun, in_thread=_in_thread), run_sealed)
 
 
 async def _replay(request: HttpRequest, record: Record, operation: Operation, policy: Policy) -> Result:
@@ -89,7 +97,7 @@ async def _replay(request: HttpRequest, record: Record, operation: Operation, po
         raise
     if policy.may_replay:
         await sync_to_async(check_replay)(request, policy)
-    return replayed
+    return opened(replayed, operation)
 
 
 async def _begin(leased: LeasedRun[HttpResponseBase], wait: float) -> Lease | Record:

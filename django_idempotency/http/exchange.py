@@ -18,7 +18,8 @@ from django_idempotency.core.records import Claim, Operation
 from django_idempotency.exceptions import IdempotencyError, OutcomeNotReplayable
 from django_idempotency.http.operations import wait_of
 from django_idempotency.http.problems import UNENROLLED, problem_of, problem_response
-from django_idempotency.http.responses import capture, replay, tell_expiry
+from django_idempotency.http.protection import opened, prepare, sealed, sealed_verdict
+from django_idempotency.http.responses import WITHHELD, capture, replay, tell_expiry
 from django_idempotency.stores import get_store
 
 _waiting_room = lru_cache(maxsize=None)(WaitingRoom)
@@ -36,9 +37,10 @@ def perform(
     """
 
     def run_once(claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
+        prepare(claim, policy)
         request.idempotency = claim  # type: ignore[attr-defined]
         try:
-            return run(claim)
+            return sealed(run(claim), operation, policy)
         finally:
             request.idempotency = None  # type: ignore[attr-defined]
 
@@ -59,6 +61,7 @@ def perform(
         raise
     if execution.replayed is not None:
         check_replay(request, policy)
+        return opened(execution, operation)
     return execution
 
 
@@ -81,8 +84,10 @@ def lease_terms(policy: Policy) -> LeaseTerms:
 
 def _reconciler(policy: Policy) -> Any:
     def reconcile(lease: Lease) -> Verdict:
+        prepare(lease, policy)
         verdict = policy.reconcile(lease) if policy.reconcile else None
-        return capture(verdict, policy) if isinstance(verdict, HttpResponseBase) else verdict
+        outcome = capture(verdict, policy) if isinstance(verdict, HttpResponseBase) else verdict
+        return sealed_verdict(outcome, lease, policy)
 
     return reconcile
 
@@ -108,7 +113,7 @@ def answer(execution: Execution[HttpResponseBase], policy: Policy) -> HttpRespon
     response = execution.answer
     if execution.replayed is not None:
         response = replay(execution.replayed)
-        if policy.body == "none":
+        if policy.body in WITHHELD:
             response["Idempotency-Status"] = "body-withheld"
     assert response is not None
     tell_expiry(response, execution.expires_at)

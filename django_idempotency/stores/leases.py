@@ -30,8 +30,17 @@ from django_idempotency.stores.rows import (
 
 _TRIES = 2
 _KEY_FIELDS = ("digest", "scope", "operation", "key", "fingerprint_version", "fingerprint_secret", "fingerprint")
-_CLAIM_FIELDS = ("attempt", "status", "response_headers", "owner", "lease_expires_at", "created_at", "expires_at")
-_OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "duration")
+_CLAIM_FIELDS = (
+    "attempt",
+    "status",
+    "response_headers",
+    "sealed_with",
+    "owner",
+    "lease_expires_at",
+    "created_at",
+    "expires_at",
+)
+_OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "sealed_with", "outcome_hash", "duration")
 _UNTOLD_FIELDS = ("steps", "response_status", "response_body", "outcome_hash", "completed_at", "duration")
 _HELD_FIELDS = ("status", "owner", "attempt", "steps")
 
@@ -65,7 +74,7 @@ class LeaseTable:
         empty = json.replace("%s", "'[]'")
         insert = (
             f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
-            f"SELECT {placeholders}, 1, 'in_progress', {empty}, %s, {moment}, {moment}, {moment} WHERE "
+            f"SELECT {placeholders}, 1, 'in_progress', {empty}, '', %s, {moment}, {moment}, {moment} WHERE "
         )
         conflict = f"ON CONFLICT ({column('digest')}) DO"
         # What can be seen is neither locked nor waited for: its lease may be renewed, its completion be under way.

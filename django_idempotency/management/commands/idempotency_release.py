@@ -18,6 +18,7 @@ from django.http import HttpResponse
 from django_idempotency.conf import settings
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.policies import Policy
+from django_idempotency.core.protection import Owner
 from django_idempotency.exceptions import IdempotencyError, TransactionConflict
 from django_idempotency.http.responses import capture
 from django_idempotency.stores import get_store
@@ -70,6 +71,7 @@ class Command(BaseCommand):
         parser.add_argument("--body-file", type=Path, help="With --done: a file with the body of the response.")
         parser.add_argument("--content-type", default="application/json", help="With --done (default: JSON).")
         parser.add_argument("--header", action="append", metavar="'NAME: VALUE'", help="With --done; repeatable.")
+        parser.add_argument("--encrypt", action="store_true", help='With --done: for a view with body="encrypted".')
         parser.add_argument("--ttl", type=int, help="With --done: seconds of replay (default: IDEMPOTENCY_TTL).")
         parser.add_argument("--reason", default="", help="Why. Required for any change, kept in the audit.")
         parser.add_argument("--actor", default="", help="Who decides so (default: user:<name of the system's user>).")
@@ -118,6 +120,8 @@ class Command(BaseCommand):
             self.stderr.write("Warning: the lease is still held; what its owner has not committed yet is rolled back.")
         verb: Callable[[Sighting, Decision], None]
         if outcome:
+            if options["encrypt"]:
+                outcome = settings.vault.seal(outcome, Owner(digest=seen.digest, scope=seen.scope))
             ttl = settings.ttl if options["ttl"] is None else timedelta(seconds=options["ttl"])
             verb, event = partial(resolver.resolve_done, outcome=outcome, ttl=ttl), "resolved_done"
         elif verdict == _NOT_DONE:
