@@ -19,3 +19,21 @@ class IdempotencyConfig(AppConfig):
 
         checks.register_all()
         events.connect()
+        _register_audit()
+
+
+def _register_audit() -> None:
+    """Have audit events purged wherever records are: the audit does not know the stores."""
+    from django_idempotency import retention
+    from django_idempotency.audit.models import AuditEvent
+    from django_idempotency.purging import store_aliases
+
+    retention.register(
+        retention.Retention(
+            name="audit",
+            model=AuditEvent,
+            expired=lambda alias: AuditEvent.objects.using(alias).expired(),
+            order_by="at",
+            aliases=store_aliases,
+        )
+    )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,8 +19,7 @@ from django_idempotency.core.policies import Policy
 from django_idempotency.core.protection import Owner
 from django_idempotency.exceptions import IdempotencyError, TransactionConflict
 from django_idempotency.http.responses import capture
-from django_idempotency.stores import get_store
-from django_idempotency.stores.database import DatabaseStore
+from django_idempotency.management.stores import database_store, system_user
 from django_idempotency.stores.resolution import Decision, LeaseIsLive, NothingToResolve, RecordChanged, Resolver
 from django_idempotency.stores.sightings import NoSuchRecord, SeveralRecords, Sighting, find, waiting
 
@@ -83,7 +80,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, store: str, digest: str, key: str, **options: Any) -> None:
         """List what waits, or carry out one decision."""
-        backend = _store(store)
+        backend = database_store(store)
         if options["list"]:
             self._list(waiting(backend.alias, limit=options["limit"]), as_json=options["json"])
             return
@@ -111,7 +108,7 @@ class Command(BaseCommand):
     def _decide(
         self, resolver: Resolver, seen: Sighting, *, verdict: str | None, dry_run: bool, force: bool, **options: Any
     ) -> None:
-        decision = Decision(actor=options["actor"] or _user(), reason=options["reason"], force=force)
+        decision = Decision(actor=options["actor"] or system_user(), reason=options["reason"], force=force)
         outcome = _outcome(**options) if verdict == _DONE else None
         decision.check(seen)
         if not decision.reason and not dry_run:
@@ -138,22 +135,6 @@ class Command(BaseCommand):
         else:
             would = "Would be done: " if dry_run else ""
             self.stdout.write(f"{would}{seen.prefix} {seen.operation} (was {seen.status}) {_meaning(seen, event)}.")
-
-
-def _store(alias: str) -> DatabaseStore:
-    if alias not in settings.STORES:
-        raise CommandError(f"IDEMPOTENCY_STORES has no {alias!r}; it has {', '.join(sorted(settings.STORES))}.")
-    store = get_store(alias)
-    if not isinstance(store, DatabaseStore):
-        raise CommandError(f"The store {alias!r} keeps no records that a command could reach.")
-    return store
-
-
-def _user() -> str:
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container may run under a user that has no name
-        return f"user:{os.getuid()}"
 
 
 def _outcome(

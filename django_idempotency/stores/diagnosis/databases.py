@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from django.db import connections, transaction
@@ -13,11 +12,13 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Count, ExpressionWrapper, F, Q
 from django.db.models.fields import DurationField
 
+from django_idempotency.conf import settings
 from django_idempotency.stores import models
 from django_idempotency.stores.diagnosis.findings import Finding, clocks, guarded
 from django_idempotency.stores.sightings import clock, records
 
-_PURGED_WITHIN = timedelta(hours=24)
+# Of IDEMPOTENCY_CLEANUP_INTERVAL: what is older than so many of them has been missed by more than one purge.
+_INTERVALS = 3
 
 
 def examine_database(alias: str) -> Iterator[Finding]:
@@ -120,14 +121,17 @@ def _purge(subject: str, alias: str) -> Finding:
     age = ages.values_list("expired_for", flat=True).first()
     if age is None:
         return Finding(subject=subject, text="No expired record is left.", facts={"oldest_expired_hours": 0})
-    is_late = age > _PURGED_WITHIN
+    is_late = age > _INTERVALS * settings.cleanup_interval
     hours = round(age.total_seconds() / 3600, 1)
     return Finding(
         subject=subject,
         level="warning" if is_late else "ok",
         text=f"The oldest expired record expired {hours} hours ago"
         + (": idempotency_purge has not run since, or was cut short." if is_late else "."),
-        advice="Run manage.py idempotency_purge from cron. Nothing is wrong but the space." if is_late else "",
+        advice="Run manage.py idempotency_purge from cron, as often as IDEMPOTENCY_CLEANUP_INTERVAL says. "
+        "Nothing is wrong but the space."
+        if is_late
+        else "",
         facts={"oldest_expired_hours": hours},
     )
 
