@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from django.db import connections, models
-from django.db.models import Count, ExpressionWrapper, F, Max, Min, QuerySet
+from django.db.models import Count, ExpressionWrapper, F, Max, Q, QuerySet
 from django.db.models.fields import DurationField
 
 from django_idempotency.stores.models import Record
@@ -45,12 +45,12 @@ def standing(alias: str) -> Standing:
     """Look at the records that are not completed, at the oldest expired one, and at the size of the rest."""
     rows = records(alias)
     waiting = rows.exclude(status="completed")
-    stuck = waiting.filter(status="in_progress", has_lapsed=True)
+    stuck = waiting.filter(Q(status="in_progress", has_lapsed=True))
     counts = {status: capped(waiting.filter(status=status)) for status in ("in_progress", "released", "unknown")}
     return Standing(
         total=total(alias, Record),
         lapsed=capped(stuck),
-        oldest_waiting=_oldest(waiting.filter(status="unknown") | stuck, Max("age")),
+        oldest_waiting=(waiting.filter(status="unknown") | stuck).aggregate(age=Max("age"))["age"],
         oldest_expired=oldest_expired(alias),
         **counts,
     )
@@ -98,8 +98,3 @@ def bytes_of(alias: str, model: type[models.Model]) -> int | None:
 
 def _table(alias: str, model: type[models.Model]) -> str:
     return connections[alias].ops.quote_name(model._meta.db_table)
-
-
-def _oldest(rows: QuerySet[Any, Any], expression: Max | Min) -> timedelta | None:
-    age: timedelta | None = rows.aggregate(age=expression)["age"]
-    return age

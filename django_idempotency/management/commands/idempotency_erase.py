@@ -21,8 +21,8 @@ class Command(BaseCommand):
 
     help = (
         "Blanks response headers, bodies, results of steps and keys of a scope, or of single keys. A retry is told "
-        "that the operation is done (409), and never runs it again. Exits with 3 if there is no such record, with 4 if some "
-        "are not completed: settle those with idempotency_release, and run this again."
+        "that the operation is done (409), and never runs it again. Exits with 3 if there is no such record, with 4 "
+        "if some are not completed: settle those with idempotency_release, and run this again."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -49,15 +49,9 @@ class Command(BaseCommand):
         rows = records_of(store.alias, scope=scope, keys=key, operation=operation)
         if not rows.exists():
             raise CommandError("There is no such record.", returncode=_NO_SUCH_RECORD)
-        ids = list(unsettled(rows).values_list("digest", flat=True))  # they have a key still, but may have none soon
-        erased = self._erase(store, rows, **options)
-        self._report(erased, [bytes(digest).hex() for digest in ids], **options)
-
-    def _erase(self, store: DatabaseStore, rows: Rows, *, dry_run: bool, batch_size: int, **options: Any) -> int:
-        if dry_run:
-            return erasable(rows).count()
-        decision = Decision(actor=options["actor"] or system_user(), reason=options["reason"])
-        return sum(erase(store, rows, decision, batch_size=batch_size))
+        erased = erasable(rows).count() if options["dry_run"] else _erase(store, rows, options)
+        left = [bytes(digest).hex() for digest in unsettled(rows).values_list("digest", flat=True)]
+        self._report(erased, left, **options)
 
     def _report(self, erased: int, left: list[str], *, dry_run: bool, **options: Any) -> None:
         if options["json"]:
@@ -67,3 +61,8 @@ class Command(BaseCommand):
         if left:
             prefixes = ", ".join(digest[:16] for digest in left)
             raise CommandError(f"{len(left)} are not completed: {prefixes}.", returncode=_UNSETTLED)
+
+
+def _erase(store: DatabaseStore, rows: Rows, options: dict[str, Any]) -> int:
+    decision = Decision(actor=options["actor"] or system_user(), reason=options["reason"])
+    return sum(erase(store, rows, decision, batch_size=options["batch_size"]))

@@ -9,13 +9,13 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Count, ExpressionWrapper, F, Q
-from django.db.models.fields import DurationField
+from django.db.models import Count, Q
 
 from django_idempotency.conf import settings
 from django_idempotency.stores import models
 from django_idempotency.stores.diagnosis.findings import Finding, clocks, guarded
-from django_idempotency.stores.sightings import clock, records
+from django_idempotency.stores.figures import oldest_expired
+from django_idempotency.stores.sightings import records
 
 # Of IDEMPOTENCY_CLEANUP_INTERVAL: what is older than so many of them has been missed by more than one purge.
 _INTERVALS = 3
@@ -115,10 +115,7 @@ def _migrations(subject: str, connection: BaseDatabaseWrapper) -> Finding:
 
 
 def _purge(subject: str, alias: str) -> Finding:
-    now = clock(alias)
-    expired = records(alias).filter(status="completed", expires_at__lte=now).order_by("expires_at")
-    ages = expired.annotate(expired_for=ExpressionWrapper(now - F("expires_at"), DurationField()))
-    age = ages.values_list("expired_for", flat=True).first()
+    age = oldest_expired(alias)
     if age is None:
         return Finding(subject=subject, text="No expired record is left.", facts={"oldest_expired_hours": 0})
     is_late = age > _INTERVALS * settings.cleanup_interval
