@@ -50,7 +50,7 @@ def standing(alias: str) -> Standing:
     return Standing(
         total=total(alias, Record),
         lapsed=capped(stuck),
-        oldest_waiting=(waiting.filter(status="unknown") | stuck).aggregate(age=Max("age"))["age"],
+        oldest_waiting=(waiting.filter(status="unknown") | stuck).aggregate(oldest=Max("age"))["oldest"],
         oldest_expired=oldest_expired(alias),
         **counts,
     )
