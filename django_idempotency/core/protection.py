@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from django_idempotency.core.fingerprints import Keyring, UnknownFingerprint
 from django_idempotency.core.keys import length_prefixed
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation
+from django_idempotency.core.steps import Step
 from django_idempotency.exceptions import OutcomeUnreadable
 
 _KEY, _OUTCOME, _RESULT = (f"django-idempotency sealed {part} 1".encode() for part in ("key", "outcome", "result"))
@@ -102,6 +103,24 @@ class Vault:
 
     def _key(self, key_id: str, owner: Owner) -> bytes:
         return self.keyring.derive(key_id, _KEY + owner.digest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedSteps:
+    """Seals the results of the steps of one operation."""
+
+    vault: Vault
+    owner: Owner
+
+    def seal(self, step: Step) -> Step:
+        """Return a step that has ended with its result encrypted."""
+        result = self.vault.seal_result(step.result, self.owner, step.name)
+        return replace(step, result=result, sealed_with=self.vault.key_id)
+
+    def open(self, step: Step) -> Step:
+        """Return it as it was. Raises OutcomeUnreadable."""
+        result = self.vault.open_result(step.result, self.owner, step.name, step.sealed_with)
+        return replace(step, result=result, sealed_with="")
 
 
 def _associated(owner: Owner, kind: bytes, about: str) -> bytes:

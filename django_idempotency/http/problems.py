@@ -64,7 +64,7 @@ PROBLEMS: dict[type[exceptions.IdempotencyError], Problem] = {
         status=503,
         title="The response to this Idempotency-Key cannot be read",
         retryable=True,
-        advice="The operation is done and will not be done again. Its response may be readable later.",
+        advice="What was kept of the operation cannot be decrypted now, so it is not done again. Try again later.",
     ),
     exceptions.OutcomeUnknown: Problem(
         code="outcome-unknown",

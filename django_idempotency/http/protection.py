@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from django.http.response import HttpResponseBase
 
@@ -12,9 +12,8 @@ from django_idempotency.core.attempts import Attempt, Execution, Raised
 from django_idempotency.core.leases import Lease, Verdict
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.policies import Policy
-from django_idempotency.core.protection import Owner, Vault
+from django_idempotency.core.protection import Owner, SealedSteps
 from django_idempotency.core.records import Claim, Operation
-from django_idempotency.core.steps import Step
 from django_idempotency.exceptions import OutcomeNotReplayable, OutcomeUnreadable
 
 logger = logging.getLogger("django_idempotency")
@@ -69,21 +68,3 @@ def opened(execution: Execution[HttpResponseBase], operation: Operation) -> Exec
     if outcome.body is None:
         raise OutcomeNotReplayable(headers=outcome.headers)
     return replace(execution, replayed=outcome)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedSteps:
-    """Seals the results of the steps of one operation."""
-
-    vault: Vault
-    owner: Owner
-
-    def seal(self, step: Step) -> Step:
-        """Return a step that has ended with its result encrypted."""
-        result = self.vault.seal_result(step.result, self.owner, step.name)
-        return replace(step, result=result, sealed_with=self.vault.key_id)
-
-    def open(self, step: Step) -> Step:
-        """Return it as it was. Raises OutcomeUnreadable."""
-        result = self.vault.open_result(step.result, self.owner, step.name, step.sealed_with)
-        return replace(step, result=result, sealed_with="")

@@ -23,6 +23,7 @@ from django_idempotency.models import Record
 from tests.callers import Caller, new_key
 from tests.campaigns.harness import ROOT, database_url, eventually
 from tests.campaigns.redis_faults import patiently_cached
+from tests.conformance.urls_protection import SECRET, SteppingView
 from tests.conformance.views_responses import elsewhere, scripted
 from tests.models import Payment
 
@@ -123,6 +124,41 @@ def test_it_waits_for_nobody_and_another_run_finds_what_was_locked(alice: Caller
         facts = elsewhere(rotate)
     assert (facts["rotated"], facts["left"]) == (2, {locked.sealed_with: 1})
     assert rotate()["rotated"] == 1
+
+
+def test_the_results_of_steps_that_may_be_resumed_are_rotated_too(
+    alice: Caller, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.IDEMPOTENCY_ENCRYPTION_KEYS = OLD
+    key, old = new_key(), ours.vault.key_id
+    monkeypatch.setattr(SteppingView, "calls", 0)
+    monkeypatch.setattr(SteppingView, "breaks_off", True)
+    assert alice.post("/stepping/", key=key).status_code == 500
+    settings.IDEMPOTENCY_ENCRYPTION_KEYS = NEW
+    assert rotate("--dry-run")["left"] == {old: 1}
+    assert rotate()["rotated"] == 1
+    assert rotate()["rotated"] == 0
+    settings.IDEMPOTENCY_ENCRYPTION_KEYS = ("new",)
+    monkeypatch.setattr(SteppingView, "breaks_off", False)
+    assert alice.post("/stepping/", key=key).json() == {"token": SECRET}
+    assert SteppingView.calls == 1
+
+
+def test_steps_whose_key_is_gone_are_not_taken_again(
+    alice: Caller, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.IDEMPOTENCY_ENCRYPTION_KEYS = OLD
+    key = new_key()
+    monkeypatch.setattr(SteppingView, "calls", 0)
+    monkeypatch.setattr(SteppingView, "breaks_off", True)
+    alice.post("/stepping/", key=key)
+    monkeypatch.setattr(SteppingView, "breaks_off", False)
+    settings.IDEMPOTENCY_ENCRYPTION_KEYS = ("new",)
+    refused = alice.post("/stepping/", key=key)
+    assert (refused.status_code, refused.json()["code"]) == (503, "outcome-unreadable")
+    settings.IDEMPOTENCY_ENCRYPTION_KEYS = NEW
+    assert alice.post("/stepping/", key=key).json() == {"token": SECRET}
+    assert SteppingView.calls == 1
 
 
 @pytest.mark.parametrize("argument", ["--batch-size=0", "--store=elsewhere"])
