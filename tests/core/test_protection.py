@@ -85,3 +85,27 @@ def test_the_owner_is_the_operation_within_its_scope() -> None:
     key = make_operation().key
     owner = Owner.of(make_operation(key=key.value))
     assert (owner.digest, owner.scope) == (make_operation(key=key.value).key.digest, " / ".join(key.scope))
+
+
+class Transparent:
+    """Encrypts nothing, and notes with which keys."""
+
+    def __init__(self) -> None:
+        self.keys: list[bytes] = []
+
+    def encrypt(self, key: bytes, plain: bytes, associated: bytes) -> bytes:
+        self.keys.append(key)
+        return plain
+
+    def decrypt(self, key: bytes, sealed: bytes, associated: bytes) -> bytes:
+        self.keys.append(key)
+        return sealed
+
+
+def test_each_operation_has_a_key_of_its_own() -> None:
+    cipher = Transparent()
+    noting = Vault(cipher=cipher, keyring=Keyring.of(["a"], "encryption"))
+    for owner in (OWNER, replace(OWNER, digest=b"e" * 32)):
+        noting.open(noting.seal(OUTCOMES[0], owner), owner)
+    assert cipher.keys[0] == cipher.keys[1] != cipher.keys[2] == cipher.keys[3]
+    assert {len(key) for key in cipher.keys} == {32}
