@@ -19,3 +19,12 @@ class IdempotencyConfig(AppConfig):
 
         checks.register_all()
         events.connect()
+        _register_audit()
+
+
+def _register_audit() -> None:
+    """Have what the audit keeps purged wherever records are: it does not know the stores."""
+    from django_idempotency.audit import retentions
+    from django_idempotency.purging import store_aliases
+
+    retentions.register(store_aliases)

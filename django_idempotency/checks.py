@@ -52,6 +52,11 @@ def _unknown_settings() -> Messages:
 def _wrong_values() -> Messages:
     rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
         ("TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("AUDIT_TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("ROLLUP_TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("CLEANUP_INTERVAL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("ENCRYPTION_KEYS", "a tuple of secrets, newest first", lambda value: not value or _are_texts(value)),
+        ("CIPHER", "a dotted path", lambda value: isinstance(value, str) and "." in value),
         ("MAX_WAIT", "not negative", lambda value: _seconds(value) >= 0),
         ("MAX_WAITERS", "an integer, not negative", lambda value: isinstance(value, int) and value >= 0),
         ("MAX_BODY", "an integer, not negative", lambda value: isinstance(value, int) and value >= 0),

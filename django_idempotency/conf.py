@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from django_idempotency.core.fingerprints import Keyring
 from django_idempotency.core.keys import KeyFormat
 from django_idempotency.core.policies import Policy
+from django_idempotency.core.protection import Cipher, Vault
 
 PREFIX = "IDEMPOTENCY_"
 
@@ -23,6 +27,8 @@ class Settings:
     }
     #: How long outcomes are replayed: seconds or a timedelta.
     TTL: int | timedelta = 24 * 3600
+    #: How long hourly sums are kept: seconds or a timedelta.
+    ROLLUP_TTL: int | timedelta = 400 * 24 * 3600
     #: How long audit events are kept: seconds or a timedelta.
     AUDIT_TTL: int | timedelta = 7 * 24 * 3600
     #: Names of the request header, the first being the one that documents name.
@@ -39,6 +45,12 @@ class Settings:
     STORE_KEYS: str = "plain"
     #: Secrets of the fingerprints, newest first; empty: derived from SECRET_KEY and SECRET_KEY_FALLBACKS.
     SECRETS: tuple[str, ...] = ()
+    #: Keys of encrypted outcomes, newest first; empty: derived from SECRET_KEY and SECRET_KEY_FALLBACKS.
+    ENCRYPTION_KEYS: tuple[str, ...] = ()
+    #: Dotted path of the class that encrypts: see ``core.protection.Cipher``.
+    CIPHER: str = "django_idempotency.contrib.cryptography.AEAD"
+    #: How often the project purges what has expired: seconds or a timedelta.
+    CLEANUP_INTERVAL: int | timedelta = 3600
     #: Bytes of a response body that are kept; a longer one leaves a tombstone.
     MAX_BODY: int = 1024 * 1024
     #: Upper bound of waiting for an operation in flight, whatever ``Prefer: wait=`` says: seconds or a timedelta.
@@ -69,6 +81,16 @@ class Settings:
         return _duration(self.AUDIT_TTL)
 
     @property
+    def cleanup_interval(self) -> timedelta:
+        """How often expired rows are purged."""
+        return _duration(self.CLEANUP_INTERVAL)
+
+    @property
+    def rollup_ttl(self) -> timedelta:
+        """The retention of hourly sums."""
+        return _duration(self.ROLLUP_TTL)
+
+    @property
     def max_wait(self) -> timedelta:
         """The bound of every wait."""
         return _duration(self.MAX_WAIT)
@@ -76,7 +98,26 @@ class Settings:
     @property
     def keyring(self) -> Keyring:
         """The fingerprint secrets."""
-        return Keyring.of(self.SECRETS or (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS))
+        return Keyring.of(self.SECRETS or _secret_keys())
+
+    @property
+    def vault(self) -> Vault:
+        """What encrypts outcomes. Raises ImproperlyConfigured where its cipher cannot be had."""
+        keyring = Keyring.of(self.ENCRYPTION_KEYS or _secret_keys(), "encryption")
+        return Vault(cipher=_cipher(self.CIPHER), keyring=keyring)
+
+
+@cache
+def _cipher(path: str) -> Cipher:
+    try:
+        cipher: Cipher = import_string(path)()
+    except ImportError as error:
+        raise ImproperlyConfigured(f"IDEMPOTENCY_CIPHER: {error}") from error
+    return cipher
+
+
+def _secret_keys() -> tuple[str | bytes, ...]:
+    return (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
 
 
 def _duration(value: float | timedelta) -> timedelta:

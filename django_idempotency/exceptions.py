@@ -51,6 +51,17 @@ class OutcomeNotReplayable(IdempotencyError):
         self.headers = tuple(headers)
 
 
+class OutcomeUnreadable(IdempotencyError):
+    """The operation was completed, but its response was kept encrypted and cannot be decrypted.
+
+    ``reason`` is for operators: a key that is no longer configured, or bytes that are not those of this operation.
+    """
+
+    def __init__(self, message: str = "", *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class ClaimLost(IdempotencyError):
     """Another owner completed the operation first; this attempt must be rolled back."""
 

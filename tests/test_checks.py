@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from rest_framework.authentication import TokenAuthentication
 from rest_framework.routers import SimpleRouter
 from rest_framework.views import APIView
 
-from django_idempotency import Policy, checks, idempotent
+from django_idempotency import Policy, checks, conf, idempotent
 from django_idempotency.rest_framework import IdempotencyMixin
 from tests.conformance.callers_plain import MIDDLEWARE
 from tests.conformance.views_plain import AttributeView, DecoratedView, bare, decorated, drf
@@ -114,6 +115,11 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
         ("ENROLLED", {"payments:*": {"required": True}}),
         ("ENROLLED", {1: Policy()}),
         ("KEY_FORMAT", "guid"),
+        ("AUDIT_TTL", 0),
+        ("AUDIT_TTL", "a week"),
+        ("CLEANUP_INTERVAL", timedelta(0)),
+        ("ENCRYPTION_KEYS", "a single text"),
+        ("CIPHER", None),
     ],
 )
 def test_a_wrong_value_is_an_error(name: str, value: Any) -> None:
@@ -169,6 +175,32 @@ def test_an_unknown_store_is_an_error(route: Any) -> None:
 def test_waiting_longer_than_the_retention_is_an_error(route: Any) -> None:
     route(LongWait.as_view())
     assert ids(checks.check_views()) == ["idempotency.E023"]
+
+
+class Encrypted(IdempotencyMixin, APIView):
+    authentication_classes = (TokenAuthentication,)
+    idempotency = Policy(body="encrypted")
+
+
+def test_encryption_without_its_package_is_an_error(route: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    route(Encrypted.as_view())
+    assert checks.check_views() == []
+    monkeypatch.setitem(sys.modules, "django_idempotency.contrib.cryptography", None)
+    conf._cipher.cache_clear()
+    try:
+        (message,) = checks.check_views()
+    finally:
+        conf._cipher.cache_clear()
+    assert (message.id, message.hint) == ("idempotency.E040", "pip install django-idempotency[encryption]")
+    assert "Encrypted" in message.msg
+
+
+@pytest.mark.parametrize("cipher", ["nowhere.at.all", "django_idempotency.conf.no_such_class"])
+def test_a_cipher_that_cannot_be_had_is_an_error_where_it_is_asked_for(route: Any, cipher: str) -> None:
+    with override_settings(IDEMPOTENCY_CIPHER=cipher):
+        assert checks.check_views() == []
+        route(Encrypted.as_view())
+        assert ids(checks.check_views()) == ["idempotency.E040"]
 
 
 def test_a_view_that_writes_elsewhere_is_warned_of(route: Any) -> None:

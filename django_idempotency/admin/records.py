@@ -90,6 +90,8 @@ class RecordAdmin(Desk, _ModelAdmin):
         """The beginning of the body as text, never as markup."""
         if record.response_body is None:
             return str(_("Not kept: the response streamed or was too long."))
+        if record.sealed_with:
+            return str(_("Encrypted, together with the headers."))
         content = bytes(record.response_body[:_SHOWN_BODY])
         try:
             text = json.dumps(json.loads(content), indent=2, ensure_ascii=False)

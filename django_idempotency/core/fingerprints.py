@@ -49,9 +49,9 @@ class Keyring:
     secrets: tuple[tuple[str, bytes], ...]
 
     @classmethod
-    def of(cls, secrets: Sequence[str | bytes]) -> Keyring:
+    def of(cls, secrets: Sequence[str | bytes], purpose: str = "fingerprint") -> Keyring:
         """Make a keyring; the id of a secret is derived from it, so that it need not be configured."""
-        return _keyring(tuple(secrets))
+        return _keyring(tuple(secrets), purpose)
 
     def sign(self, content_digest: bytes) -> Fingerprint:
         """Return the fingerprint of a request's content digest under the newest secret."""
@@ -74,9 +74,9 @@ class Keyring:
 
 
 @lru_cache(maxsize=16)
-def _keyring(secrets: tuple[str | bytes, ...]) -> Keyring:
+def _keyring(secrets: tuple[str | bytes, ...], purpose: str) -> Keyring:
     keys = [secret.encode() if isinstance(secret, str) else secret for secret in secrets]
-    derived = [_hmac(key, b"django-idempotency fingerprint") for key in keys]
+    derived = [_hmac(key, b"django-idempotency " + purpose.encode()) for key in keys]
     return Keyring(tuple((_hmac(key, b"id")[:4].hex(), key) for key in derived))
 
 

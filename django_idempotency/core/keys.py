@@ -108,6 +108,11 @@ class IdempotencyKey:
         return f"<{type(self).__name__} {self.prefix}>"
 
     @property
+    def scope_text(self) -> str:
+        """The scope as stores and the admin show it."""
+        return " / ".join(self.scope)
+
+    @property
     def prefix(self) -> str:
         """The first 8 hex digits of the digest: what logs may show."""
         return self.digest[:4].hex()

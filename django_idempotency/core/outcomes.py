@@ -10,11 +10,15 @@ from django_idempotency.core.keys import length_prefixed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a replay repeats. ``body`` is None where it was not kept: the operation is done and must not run again."""
+    """What a replay repeats. ``body`` is None where it was not kept: the operation is done and must not run again.
+
+    ``sealed_with`` is the id of the key that headers and body are encrypted with, together, in ``body``.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(repr=False)
+    sealed_with: str = ""
     _hash: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property

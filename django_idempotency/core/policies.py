@@ -12,7 +12,7 @@ from django_idempotency.core.keys import KEY_FORMATS, KeyFormat
 from django_idempotency.core.leases import MINUTE, OnCrash, Reconcile
 
 Keep = Literal["success", "returned", "raised"]
-BodyProtection = Literal["full", "none"]
+BodyProtection = Literal["full", "encrypted", "hash_only", "none"]
 ClaimKind = Literal["transaction", "lease"]
 Scope = str | tuple[str, ...]
 
@@ -39,7 +39,8 @@ class Policy:
     keep: which answers are kept: only ``success`` (2xx, 3xx); also a 4xx that was ``returned``; also one that was
         ``raised``, recorded after its effects were rolled back. What is not kept is rolled back and may be tried again.
     headers: names of further response headers to keep, beside the standard ones that describe the outcome.
-    body: ``none`` keeps status and headers of a response with secrets, not its body.
+    body: ``encrypted`` keeps headers and body of a response with secrets, and the results of steps, encrypted; ``none``
+        keeps status and headers, not the body; ``hash_only`` keeps the SHA-256 of the body with them.
     max_body: bytes; a longer response leaves a tombstone that is never run again and never replayed.
     wait: how long a duplicate in flight waits for the outcome before it is refused.
     retry_after: seconds that a refused duplicate is told to wait.

@@ -5,24 +5,38 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from django_idempotency.exceptions import StepChanged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One outside call. ``is_keyed`` says that it carries a derived key, so that the provider tells a repetition."""
+    """One outside call. ``is_keyed`` says that it carries a derived key, so that the provider tells a repetition.
+
+    ``sealed_with`` is the id of the key that the result is encrypted with.
+    """
 
     name: str
     version: str = ""
     is_keyed: bool = False
     is_done: bool = False
     result: Any = field(default=None, repr=False)
+    sealed_with: str = ""
 
     def done(self, result: Any) -> Step:
         """Return the step as it ended, with the result as a retry will get it. Raises TypeError unless it is JSON."""
         return replace(self, is_done=True, result=json.loads(json.dumps(result)))
+
+
+class StepSeal(Protocol):
+    """Encrypts the results of steps."""
+
+    def seal(self, step: Step) -> Step:
+        """Return a step that has ended with its result encrypted."""
+
+    def open(self, step: Step) -> Step:
+        """Return it as it was. Raises OutcomeUnreadable."""
 
 
 class Steps:
@@ -31,6 +45,7 @@ class Steps:
     def __init__(self, steps: Iterable[Step] = ()) -> None:
         self._steps = {step.name: step for step in steps}
         self._is_relied_on = False
+        self._seal: StepSeal | None = None
 
     @classmethod
     def decode(cls, text: str | None) -> Steps:
@@ -43,6 +58,15 @@ class Steps:
 
     def __bool__(self) -> bool:
         return bool(self._steps) or self._is_relied_on
+
+    def protect(self, seal: StepSeal) -> None:
+        """Keep results encrypted from now on, and read those that are."""
+        self._seal = seal
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether any result is encrypted."""
+        return any(step.sealed_with for step in self._steps.values())
 
     def rely(self) -> None:
         """Note that something outside may know of this operation, so that a retry must find its record."""
@@ -60,10 +84,12 @@ class Steps:
             return Step(name=name, version=version, is_keyed=is_keyed)
         if step.version != version or step.is_keyed != is_keyed:
             raise StepChanged
-        return step
+        return self._seal.open(step) if self._seal and step.sealed_with else step
 
     def with_step(self, step: Step) -> Steps:
         """Return these steps and that one, in place of the one of its name."""
+        if self._seal and step.is_done and not step.sealed_with:
+            step = self._seal.seal(step)
         return Steps({**self._steps, step.name: step}.values())
 
     def without(self, step: Step) -> Steps:

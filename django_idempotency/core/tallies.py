@@ -16,7 +16,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 def tallied_facts(operation: Operation, now: float) -> bytes:
     """Return by what an answer is counted, beside its outcome. ``now`` is in seconds since the epoch."""
     key, fingerprint = operation.key, operation.fingerprint.digest.hex()
-    facts = (key.operation, " / ".join(key.scope), key.digest.hex(), fingerprint, int(now // _MINUTE * _MINUTE))
+    facts = (key.operation, key.scope_text, key.digest.hex(), fingerprint, int(now // _MINUTE * _MINUTE))
     return _encode(facts).encode()
 
 

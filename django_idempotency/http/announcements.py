@@ -16,6 +16,7 @@ from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation
 from django_idempotency.http.operations import operation_name
 from django_idempotency.http.problems import problem_of
+from django_idempotency.http.protection import opened
 from django_idempotency.signals import operation_answered, operation_fenced, operation_taken_over
 from django_idempotency.stores import get_store
 
@@ -50,6 +51,7 @@ class Announcer:
     def found(self, outcome: Outcome) -> None:
         """Check a replay, and tell of it or of its refusal; nothing else is to happen in this transaction."""
         self._check()
+        opened(Execution(replayed=outcome), self.operation)  # what cannot be read is not replayed
         self._tell("replayed", outcome_hash=outcome.hash, status=outcome.status, is_last=True)
 
     def answered(self, execution: Execution[HttpResponseBase]) -> None:
@@ -105,7 +107,7 @@ class Announcer:
             "using": store.alias,
             "layer": "http",
             "operation": key.operation,
-            "scope": " / ".join(key.scope),
+            "scope": key.scope_text,
             "digest": key.digest,
         }
 

@@ -26,6 +26,7 @@ from django_idempotency.exceptions import OperationInProgress
 from django_idempotency.http.announcements import Announcer
 from django_idempotency.http.exchange import check_replay, lease_terms, waiting_room
 from django_idempotency.http.operations import wait_of
+from django_idempotency.http.protection import opened, prepare, sealed
 from django_idempotency.stores import get_store
 
 T = TypeVar("T")
@@ -77,12 +78,19 @@ async def _perform(request: HttpRequest, operation: Operation, policy: Policy, r
         ttl=policy.ttl or settings.ttl,
         witness=announcer,
     )
+
+    async def run_sealed(claim: Claim) -> Attempt[HttpResponseBase]:
+        prepare(claim, policy)
+        ended = sealed(await run(claim), operation, policy)
+        assert isinstance(ended, Attempt)  # an asynchronous run is undone by nobody
+        return ended
+
     try:
         begun = await _begin(leased, wait_of(request, policy).total_seconds())
         if isinstance(begun, Record):
-            return await _in_thread(partial(attempts.replay, begun, operation, announcer))
+            return opened(await _in_thread(partial(attempts.replay, begun, operation, announcer)), operation)
         announcer.claim = begun
-        return await _run(request, leased, replace(begun, in_thread=_in_thread), run, announcer)
+        return await _run(request, leased, replace(begun, in_thread=_in_thread), run_sealed, announcer)
     except BaseException as error:
         await _in_thread(partial(announcer.refused, error))
         raise

@@ -10,6 +10,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, URLResolver
 from django.utils.module_loading import import_string
 
@@ -45,6 +46,22 @@ def check_policy(name: str, policy: Policy, view: Any) -> Messages:
         yield checks.Error(
             f"{name} lets duplicates wait longer than outcomes are kept.", obj=view, id="idempotency.E023"
         )
+    if policy.body == "encrypted" and (missing := _missing_cipher()):
+        yield checks.Error(
+            f"{name} keeps its outcomes encrypted, but nothing can encrypt: {missing}",
+            hint="pip install django-idempotency[encryption]",
+            obj=view,
+            id="idempotency.E040",
+        )
+
+
+def _missing_cipher() -> str:
+    """Say why nothing can be encrypted, "" where it can."""
+    try:
+        _ = settings.vault
+    except (ImproperlyConfigured, TypeError) as error:
+        return str(error)
+    return ""
 
 
 def check_plain_views(views: Iterable[NamedView]) -> Messages:

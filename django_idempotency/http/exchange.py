@@ -20,7 +20,8 @@ from django_idempotency.exceptions import IdempotencyError, InvalidKey, MissingK
 from django_idempotency.http.announcements import Announcer, announce_rejected
 from django_idempotency.http.operations import wait_of
 from django_idempotency.http.problems import UNENROLLED, problem_of, problem_response
-from django_idempotency.http.responses import capture, replay, tell_expiry
+from django_idempotency.http.protection import opened, prepare, sealed, sealed_verdict
+from django_idempotency.http.responses import WITHHELD, capture, replay, tell_expiry
 from django_idempotency.stores import get_store
 
 _waiting_room = lru_cache(maxsize=None)(WaitingRoom)
@@ -47,9 +48,10 @@ def perform(
     announcer = Announcer(operation, policy, check_both)
 
     def run_once(claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
+        prepare(claim, policy)
         announcer.claim = request.idempotency = claim  # type: ignore[attr-defined]
         try:
-            return run(claim)
+            return sealed(run(claim), operation, policy)
         finally:
             request.idempotency = None  # type: ignore[attr-defined]
 
@@ -58,8 +60,9 @@ def perform(
     except BaseException as error:
         announcer.refused(error)
         raise
-    if execution.replayed is None:
-        announcer.answered(execution)
+    if execution.replayed is not None:
+        return opened(execution, operation)
+    announcer.answered(execution)
     return execution
 
 
@@ -99,8 +102,10 @@ def lease_terms(policy: Policy) -> LeaseTerms:
 
 def _reconciler(policy: Policy) -> Any:
     def reconcile(lease: Lease) -> Verdict:
+        prepare(lease, policy)
         verdict = policy.reconcile(lease) if policy.reconcile else None
-        return capture(verdict, policy) if isinstance(verdict, HttpResponseBase) else verdict
+        outcome = capture(verdict, policy) if isinstance(verdict, HttpResponseBase) else verdict
+        return sealed_verdict(outcome, lease, policy)
 
     return reconcile
 
@@ -126,7 +131,7 @@ def answer(execution: Execution[HttpResponseBase], policy: Policy) -> HttpRespon
     response = execution.answer
     if execution.replayed is not None:
         response = replay(execution.replayed)
-        if policy.body == "none":
+        if policy.body in WITHHELD:
             response["Idempotency-Status"] = "body-withheld"
     assert response is not None
     tell_expiry(response, execution.expires_at)

@@ -59,6 +59,13 @@ PROBLEMS: dict[type[exceptions.IdempotencyError], Problem] = {
         retryable=False,
         advice="The operation is done and will not be done again; read its result from the resource.",
     ),
+    exceptions.OutcomeUnreadable: Problem(
+        code="outcome-unreadable",
+        status=503,
+        title="The response to this Idempotency-Key cannot be read",
+        retryable=True,
+        advice="What was kept of the operation cannot be decrypted now, so it is not done again. Try again later.",
+    ),
     exceptions.OutcomeUnknown: Problem(
         code="outcome-unknown",
         status=409,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from datetime import datetime
 from functools import lru_cache
 
@@ -22,6 +24,9 @@ KEPT_HEADERS = frozenset(
 )
 # What describes the body goes with it.
 _BODY_HEADERS = frozenset({"content-disposition", "content-encoding", "content-language", "content-type"})
+# Policy.body of outcomes that are replayed without their body.
+WITHHELD = frozenset({"none", "hash_only"})
+DIGEST_HEADER = "Idempotency-Body-Digest"
 _STATUSES_WITHOUT_BODY = frozenset({204, 205, 304})
 
 
@@ -29,12 +34,22 @@ def capture(response: HttpResponseBase, policy: Policy) -> Outcome:
     """Return what a replay will repeat; without a body where it streams or is longer than what is kept."""
     wanted = KEPT_HEADERS.union(policy.headers) if policy.headers else KEPT_HEADERS
     body: bytes | None = b""
-    if policy.body == "none" or response.status_code in _STATUSES_WITHOUT_BODY:
+    if policy.body in WITHHELD or response.status_code in _STATUSES_WITHOUT_BODY:
         wanted -= _BODY_HEADERS
     else:
         body = _body(response, settings.MAX_BODY if policy.max_body is None else policy.max_body)
     headers = tuple((name, value) for name, value in response.items() if name.lower() in wanted)
+    if policy.body == "hash_only":
+        headers += _digest(response)
     return Outcome(status=response.status_code, headers=headers, body=body)
+
+
+def _digest(response: HttpResponseBase) -> tuple[tuple[str, str], ...]:
+    """Return the header that tells of the body that is not kept, as RFC 9530 writes digests; none where it streams."""
+    if not isinstance(response, HttpResponse) or response.status_code in _STATUSES_WITHOUT_BODY:
+        return ()
+    digest = base64.b64encode(hashlib.sha256(response.content).digest()).decode()
+    return ((DIGEST_HEADER, f"sha-256=:{digest}:"),)
 
 
 def _body(response: HttpResponseBase, max_body: int) -> bytes | None:

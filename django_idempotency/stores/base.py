@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
@@ -92,6 +92,9 @@ class Store(ABC):
 
     def close(self) -> None:  # noqa: B027 - most stores hold nothing
         """Close what the calling thread holds open."""
+
+    def forget(self, digests: Iterable[bytes]) -> None:  # noqa: B027 - most stores hold nothing
+        """Drop copies of the records of these keys, which somebody has changed otherwise than by completing them."""
 
     def rest(self) -> None:  # noqa: B027 - most stores hold nothing
         """Give back what a waiting thread would hold for nothing, such as a pooled connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,8 @@ from typing import cast
 from django.core import checks
 from django.db import connections, transaction
 
-from django_idempotency.core.fingerprints import UnknownFingerprint
+from django_idempotency.conf import settings
+from django_idempotency.core.fingerprints import Keyring, UnknownFingerprint
 from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
@@ -179,10 +180,11 @@ class CachedDatabaseStore(DatabaseStore):
         """Check the database alias and the cache alias of this store."""
         return [*super().check(), *check_cache(self.cache)]
 
-    def forget(self, operation: Operation) -> None:
-        """Drop what Redis knows of an operation."""
+    def forget(self, digests: Iterable[bytes]) -> None:
+        """Drop what Redis knows of these keys."""
         with suppress(RedisUnavailable):
-            self.redis.delete(self._key(operation))
+            for digest in digests:
+                self.redis.delete(self._name(settings.keyring, digest))
 
     def keep(self, operation: Operation, copy: Copy) -> None:
         """Write a copy once nothing can undo its record any more; until then the database is to be asked."""
@@ -224,7 +226,10 @@ class CachedDatabaseStore(DatabaseStore):
             self.opened[-1].copies[operation.key.digest] = (operation, copy)
 
     def _key(self, operation: Operation) -> str:
-        return self._tallies.key(_derive(operation, b"redis key" + operation.key.digest).hex())
+        return self._name(operation.keyring, operation.key.digest)
+
+    def _name(self, keyring: Keyring, digest: bytes) -> str:
+        return self._tallies.key(_derive(keyring, b"redis key" + digest).hex())
 
     @property
     def opened(self) -> list[CachedTransaction]:
@@ -276,8 +281,8 @@ class _Thread(local):
 
 def _seal(operation: Operation) -> Seal:
     """Seal with a secret and for this operation, so that Redis can neither invent an outcome nor move it elsewhere."""
-    return lambda data: _derive(operation, b"redis value" + operation.key.digest + data)
+    return lambda data: _derive(operation.keyring, b"redis value" + operation.key.digest + data)
 
 
-def _derive(operation: Operation, message: bytes) -> bytes:
-    return operation.keyring.derive(operation.keyring.secrets[0][0], message)
+def _derive(keyring: Keyring, message: bytes) -> bytes:
+    return keyring.derive(keyring.secrets[0][0], message)

@@ -51,6 +51,8 @@ def encode_record(record: Record, seal: Seal = checksum) -> bytes:
         "has_body": outcome.body is not None,
         "expires_at": record.expires_at.timestamp(),
     }
+    if outcome.sealed_with:
+        facts["sealed_with"] = outcome.sealed_with
     encoded = json.dumps(facts, separators=(",", ":")).encode()
     data = b"".join((_RECORD, _LENGTH.pack(len(encoded)), encoded, outcome.body or b""))
     return data + seal(data)
@@ -85,6 +87,7 @@ def _record(data: bytes) -> Record:
             status=int(facts["status"]),
             headers=tuple((str(name), str(value)) for name, value in facts["headers"]),
             body=data[end:] if facts["has_body"] else None,
+            sealed_with=str(facts.get("sealed_with", "")),
         ),
         expires_at=datetime.fromtimestamp(facts["expires_at"], UTC),
     )

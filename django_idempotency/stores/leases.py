@@ -40,8 +40,25 @@ _KEY_FIELDS = (
     "fingerprint",
     "request_id",
 )
-_CLAIM_FIELDS = ("attempt", "status", "response_headers", "owner", "lease_expires_at", "created_at", "expires_at")
-_OUTCOME_FIELDS = ("response_status", "response_headers", "response_body", "outcome_hash", "about", "duration")
+_CLAIM_FIELDS = (
+    "attempt",
+    "status",
+    "response_headers",
+    "sealed_with",
+    "owner",
+    "lease_expires_at",
+    "created_at",
+    "expires_at",
+)
+_OUTCOME_FIELDS = (
+    "response_status",
+    "response_headers",
+    "response_body",
+    "sealed_with",
+    "outcome_hash",
+    "about",
+    "duration",
+)
 _HELD_FIELDS = ("status", "owner", "attempt", "steps")
 
 
@@ -72,7 +89,7 @@ class LeaseTable:
         empty = json.replace("%s", "'[]'")
         insert = (
             f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
-            f"SELECT {placeholders}, 1, 'in_progress', {empty}, %s, {moment}, {moment}, {moment} WHERE "
+            f"SELECT {placeholders}, 1, 'in_progress', {empty}, '', %s, {moment}, {moment}, {moment} WHERE "
         )
         conflict = f"ON CONFLICT ({column('digest')}) DO"
         # What can be seen is neither locked nor waited for: its lease may be renewed, its completion be under way.

@@ -37,6 +37,14 @@ class Record(models.Model):
     response_status = models.PositiveSmallIntegerField(_("response status"), null=True)
     response_headers = models.JSONField(_("response headers"), default=list)
     response_body = models.BinaryField(_("response body"), null=True)
+    sealed_with = models.CharField(
+        _("encryption key id"),
+        max_length=16,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Of the key that response headers and body are encrypted with; empty where they are not."),
+    )
     outcome_hash = models.BinaryField(_("outcome hash"), max_length=32, null=True)
     created_at = models.DateTimeField(_("created"))
     completed_at = models.DateTimeField(_("completed"), null=True)
@@ -63,6 +71,9 @@ class Record(models.Model):
             models.Index(fields=["completed_at"], name="idempotency_record_completed"),
             models.Index(fields=["key"], condition=~models.Q(key=""), name="idempotency_record_key"),
             models.Index(fields=["request_id"], condition=~models.Q(request_id=""), name="idempotency_record_request"),
+            models.Index(
+                fields=["sealed_with", "id"], condition=~models.Q(sealed_with=""), name="idempotency_record_sealed"
+            ),
             models.Index(fields=["scope", "id"], name="idempotency_record_scope"),
             models.Index(fields=["id"], condition=~models.Q(status="completed"), name="idempotency_record_waiting"),
         ]

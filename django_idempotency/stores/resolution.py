@@ -73,6 +73,7 @@ class Resolver:
             "response_status": outcome.status,
             "response_headers": outcome.headers,
             "response_body": outcome.body,
+            "sealed_with": outcome.sealed_with,
             "outcome_hash": outcome.hash,
             "completed_at": now,
             "expires_at": now + ttl,

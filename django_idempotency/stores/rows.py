@@ -25,6 +25,7 @@ READ_FIELDS = (
     "response_status",
     "response_headers",
     "response_body",
+    "sealed_with",
 )
 TIME_FIELDS = ("created_at", "completed_at", "expires_at")
 WRITTEN_FIELDS = (
@@ -40,6 +41,7 @@ WRITTEN_FIELDS = (
     "response_status",
     "response_headers",
     "response_body",
+    "sealed_with",
     "outcome_hash",
     "about",
     "duration",
@@ -102,7 +104,7 @@ def key_values(operation: Operation) -> list[Any]:
     key, fingerprint = operation.key, operation.fingerprint
     return [
         key.digest,
-        " / ".join(key.scope),
+        key.scope_text,
         key.operation,
         key.value if settings.STORE_KEYS == "plain" else "",
         fingerprint.version,
@@ -114,7 +116,7 @@ def key_values(operation: Operation) -> list[Any]:
 
 def outcome_values(outcome: Outcome) -> list[Any]:
     """Return the values of the outcome in WRITTEN_FIELDS."""
-    return [outcome.status, _encode(outcome.headers), outcome.body, outcome.hash]
+    return [outcome.status, _encode(outcome.headers), outcome.body, outcome.sealed_with, outcome.hash]
 
 
 def read_fingerprint(row: Sequence[Any]) -> Fingerprint:
@@ -125,13 +127,14 @@ def read_fingerprint(row: Sequence[Any]) -> Fingerprint:
 
 def read_record(row: Sequence[Any]) -> Record:
     """Make a record of the values of READ_FIELDS and the expiry."""
-    *_, status, headers, body, expires_at = row
+    *_, status, headers, body, sealed_with, expires_at = row
     return Record(
         fingerprint=read_fingerprint(row),
         outcome=Outcome(
             status=status,
             headers=tuple((name, value) for name, value in json.loads(headers)),
             body=None if body is None else bytes(body),
+            sealed_with=sealed_with,
         ),
         expires_at=expires_at,
     )

@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.http.problems import every_problem
+from django_idempotency.models import Record as Row
 from django_idempotency.stores.database import DatabaseStore
 from tests.callers import Caller, new_key
 from tests.conformance import urls_leases
@@ -70,6 +71,13 @@ def outcome_unknown(caller: Caller, key: str, **options: Any) -> Any:
     return caller.post("/unknown/", key=key, **options)
 
 
+def outcome_unreadable(caller: Caller, key: str, **options: Any) -> Any:
+    with scripted():
+        caller.post("/encrypted/", key=key)
+    Row.objects.filter(key=key).update(response_body=bytes(64))
+    return caller.post("/encrypted/", key=key, **options)
+
+
 def lease_lost(caller: Caller, key: str, **options: Any) -> Any:
     def lose(request: Request) -> HttpResponse:
         DatabaseStore().release(request.idempotency, unknown=False)
@@ -93,6 +101,7 @@ REFUSALS: dict[str, tuple[int, Callable[..., Any]]] = {
     "key-reused": (422, key_reused),
     "in-progress": (409, in_progress),
     "response-not-replayable": (409, not_replayable),
+    "outcome-unreadable": (503, outcome_unreadable),
     "outcome-unknown": (409, outcome_unknown),
     "lease-lost": (409, lease_lost),
     "store-unavailable": (503, store_unavailable),
@@ -103,6 +112,7 @@ TITLES = {
     "key-reused": "Idempotency-Key is already used",
     "in-progress": "A request is outstanding for this Idempotency-Key",
 }
+RETRYABLE = ("in-progress", "lease-lost", "outcome-unreadable", "store-unavailable")
 # This module is a URLconf too: the one of a project that does not route the problem types.
 urlpatterns = [route for route in urls_leases.urlpatterns if getattr(route, "namespace", "") != "idempotency"]
 each_refusal = pytest.mark.parametrize("code", REFUSALS)
@@ -134,7 +144,7 @@ def test_a6_76_a_problem_has_the_members_of_rfc_9457_and_says_whether_to_retry(a
     assert problem["instance"] == urlsplit(response.wsgi_request.path).path
     assert problem["detail"]
     assert problem["title"] == TITLES.get(code, problem["title"])
-    assert problem["retryable"] is (code in ("in-progress", "lease-lost", "store-unavailable"))
+    assert problem["retryable"] is (code in RETRYABLE)
     assert ("Retry-After" in response) is problem["retryable"]
     assert response["Idempotency-Should-Retry"] == ("true" if problem["retryable"] else "false")
 

@@ -17,6 +17,7 @@ POLICIES = {
     "patient": Policy(retry_after=17),
     "brief": Policy(ttl=timedelta(seconds=7), retry_after=60),
     "withheld": Policy(body="none"),
+    "encrypted": Policy(body="encrypted"),
     "small": Policy(max_body=64),
     "extra": Policy(headers=("X-Total-Count", "X-Batch")),
     "elsewhere": Policy(store="elsewhere"),

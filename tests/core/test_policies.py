@@ -37,7 +37,7 @@ def test_names_of_methods_and_headers_are_compared_without_case() -> None:
         ({"headers": ["Set-Cookie"]}, "set-cookie"),
         ({"headers": ["Retry-After", "X-Total"]}, "retry-after"),
         ({"keep": "everything"}, "keep"),
-        ({"body": "encrypted"}, "body"),
+        ({"body": "in a safe"}, "body"),
         ({"key_format": "guid"}, "key_format"),
     ],
 )

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
@@ -45,13 +46,13 @@ def test_a_database_that_is_down_is_a_finding_and_no_traceback(url: str, options
 
 def test_a_migration_that_is_missing_is_an_error() -> None:
     recorder = MigrationRecorder(connection)
-    last = ("idempotency", "0002_auditevent_append_only")
+    (last,) = MigrationLoader(connection).graph.leaf_nodes("idempotency")
     recorder.record_unapplied(*last)
     try:
         doctor = Doctor()
     finally:
         recorder.record_applied(*last)
-    assert doctor.fact("missing") == ["0002_auditevent_append_only"]
+    assert doctor.fact("missing") == [last[1]]
     assert doctor.failed
 
 
@@ -66,7 +67,7 @@ def keep(*, hours_ago: float) -> None:
     assert Record.objects.filter(digest=operation.key.digest).update(expires_at=expires_at) == 1
 
 
-@pytest.mark.parametrize(("hours", "level"), [(23, "ok"), (30, "warning")])
+@pytest.mark.parametrize(("hours", "level"), [(2, "ok"), (4, "warning")])
 def test_records_that_nobody_purges_are_found(hours: int, level: str) -> None:
     keep(hours_ago=-1)
     assert Doctor().fact("oldest_expired_hours") == 0

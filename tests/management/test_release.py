@@ -365,3 +365,16 @@ def process(*arguments: str) -> int:
     assert "Traceback" not in ended.stderr
     assert KEY not in ended.stdout + ended.stderr
     return ended.returncode
+
+
+def test_a_response_can_be_kept_encrypted(alice: Caller) -> None:
+    key = new_key()
+    assert alice.post("/payouts/", key=key).status_code == 500
+    (record,) = Record.objects.all()
+    body = ("--body", SECRET, "--content-type", "text/plain", "--header", "Location: /payouts/7/")
+    decide(bytes(record.digest).hex(), "--done", "--status", "201", *body, "--encrypt")
+    record.refresh_from_db()
+    assert record.sealed_with
+    assert SECRET.encode() not in bytes(record.response_body or b"")
+    replay = alice.post("/payouts/", key=key)
+    assert (replay.status_code, replay.content, replay["Location"]) == (201, SECRET.encode(), "/payouts/7/")

@@ -37,6 +37,7 @@ def sealed(data: bytes) -> bytes:
         status=st.integers(100, 599),
         headers=st.lists(st.tuples(st.text(), st.text())).map(tuple),
         body=st.none() | st.binary(),
+        sealed_with=st.text(max_size=16),
     )
 )
 def test_an_outcome_comes_back_byte_for_byte(outcome: Outcome) -> None:

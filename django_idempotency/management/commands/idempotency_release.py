@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 from argparse import ArgumentParser
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,10 +16,10 @@ from django.http import HttpResponse
 from django_idempotency.conf import settings
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.policies import Policy
+from django_idempotency.core.protection import Owner
 from django_idempotency.exceptions import IdempotencyError, TransactionConflict
 from django_idempotency.http.responses import capture
-from django_idempotency.stores import get_store
-from django_idempotency.stores.database import DatabaseStore
+from django_idempotency.management.stores import database_store, system_user
 from django_idempotency.stores.resolution import Decision, LeaseIsLive, NothingToResolve, RecordChanged, Resolver
 from django_idempotency.stores.sightings import NoSuchRecord, SeveralRecords, Sighting, find, waiting
 
@@ -70,6 +68,7 @@ class Command(BaseCommand):
         parser.add_argument("--body-file", type=Path, help="With --done: a file with the body of the response.")
         parser.add_argument("--content-type", default="application/json", help="With --done (default: JSON).")
         parser.add_argument("--header", action="append", metavar="'NAME: VALUE'", help="With --done; repeatable.")
+        parser.add_argument("--encrypt", action="store_true", help='With --done: for a view with body="encrypted".')
         parser.add_argument("--ttl", type=int, help="With --done: seconds of replay (default: IDEMPOTENCY_TTL).")
         parser.add_argument("--reason", default="", help="Why. Required for any change, kept in the audit.")
         parser.add_argument("--actor", default="", help="Who decides so (default: user:<name of the system's user>).")
@@ -81,7 +80,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, store: str, digest: str, key: str, **options: Any) -> None:
         """List what waits, or carry out one decision."""
-        backend = _store(store)
+        backend = database_store(store)
         if options["list"]:
             self._list(waiting(backend.alias, limit=options["limit"]), as_json=options["json"])
             return
@@ -109,7 +108,7 @@ class Command(BaseCommand):
     def _decide(
         self, resolver: Resolver, seen: Sighting, *, verdict: str | None, dry_run: bool, force: bool, **options: Any
     ) -> None:
-        decision = Decision(actor=options["actor"] or _user(), reason=options["reason"], force=force)
+        decision = Decision(actor=options["actor"] or system_user(), reason=options["reason"], force=force)
         outcome = _outcome(**options) if verdict == _DONE else None
         decision.check(seen)
         if not decision.reason and not dry_run:
@@ -118,6 +117,8 @@ class Command(BaseCommand):
             self.stderr.write("Warning: the lease is still held; what its owner has not committed yet is rolled back.")
         verb: Callable[[Sighting, Decision], None]
         if outcome:
+            if options["encrypt"]:
+                outcome = settings.vault.seal(outcome, Owner(digest=seen.digest, scope=seen.scope))
             ttl = settings.ttl if options["ttl"] is None else timedelta(seconds=options["ttl"])
             verb, event = partial(resolver.resolve_done, outcome=outcome, ttl=ttl), "resolved_done"
         elif verdict == _NOT_DONE:
@@ -134,22 +135,6 @@ class Command(BaseCommand):
         else:
             would = "Would be done: " if dry_run else ""
             self.stdout.write(f"{would}{seen.prefix} {seen.operation} (was {seen.status}) {_meaning(seen, event)}.")
-
-
-def _store(alias: str) -> DatabaseStore:
-    if alias not in settings.STORES:
-        raise CommandError(f"IDEMPOTENCY_STORES has no {alias!r}; it has {', '.join(sorted(settings.STORES))}.")
-    store = get_store(alias)
-    if not isinstance(store, DatabaseStore):
-        raise CommandError(f"The store {alias!r} keeps no records that a command could reach.")
-    return store
-
-
-def _user() -> str:
-    try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container may run under a user that has no name
-        return f"user:{os.getuid()}"
 
 
 def _outcome(

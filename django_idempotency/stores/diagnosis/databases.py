@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Count, ExpressionWrapper, F, Q
-from django.db.models.fields import DurationField
+from django.db.models import Count, Q
 
+from django_idempotency.conf import settings
 from django_idempotency.stores import models
 from django_idempotency.stores.diagnosis.findings import Finding, clocks, guarded
-from django_idempotency.stores.sightings import clock, records
+from django_idempotency.stores.figures import oldest_expired
+from django_idempotency.stores.sightings import records
 
-_PURGED_WITHIN = timedelta(hours=24)
+# Of IDEMPOTENCY_CLEANUP_INTERVAL: what is older than so many of them has been missed by more than one purge.
+_INTERVALS = 3
 
 
 def examine_database(alias: str) -> Iterator[Finding]:
@@ -114,20 +115,20 @@ def _migrations(subject: str, connection: BaseDatabaseWrapper) -> Finding:
 
 
 def _purge(subject: str, alias: str) -> Finding:
-    now = clock(alias)
-    expired = records(alias).filter(status="completed", expires_at__lte=now).order_by("expires_at")
-    ages = expired.annotate(expired_for=ExpressionWrapper(now - F("expires_at"), DurationField()))
-    age = ages.values_list("expired_for", flat=True).first()
+    age = oldest_expired(alias)
     if age is None:
         return Finding(subject=subject, text="No expired record is left.", facts={"oldest_expired_hours": 0})
-    is_late = age > _PURGED_WITHIN
+    is_late = age > _INTERVALS * settings.cleanup_interval
     hours = round(age.total_seconds() / 3600, 1)
     return Finding(
         subject=subject,
         level="warning" if is_late else "ok",
         text=f"The oldest expired record expired {hours} hours ago"
         + (": idempotency_purge has not run since, or was cut short." if is_late else "."),
-        advice="Run manage.py idempotency_purge from cron. Nothing is wrong but the space." if is_late else "",
+        advice="Run manage.py idempotency_purge from cron, as often as IDEMPOTENCY_CLEANUP_INTERVAL says. "
+        "Nothing is wrong but the space."
+        if is_late
+        else "",
         facts={"oldest_expired_hours": hours},
     )
 
