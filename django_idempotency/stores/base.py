@@ -63,7 +63,10 @@ class Store(ABC):
 
     @abstractmethod
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
-        """Commit a claim in the place of what was seen, None if that has changed or its lease has not ended."""
+        """Commit a claim in the place of what was seen, None if that has changed or its lease has not ended.
+
+        The claim goes on after the steps that are there by now, which may be more than were seen.
+        """
 
     @abstractmethod
     def renew(self, held: Lease, *, lease: timedelta) -> bool:
