@@ -56,8 +56,11 @@ def test_a_claim_that_meets_a_lease_at_its_commit_keeps_nothing_and_says_so() ->
 
 def test_what_one_transaction_completes_is_kept_together_or_not_at_all() -> None:
     store, operation, other = MemoryStore(), make_operation(), make_operation()
-    with pytest.raises(ClaimLost), store.transaction():
-        store.complete(Claim(operation=operation), CREATED, ttl=DAY)
+
+    def rival() -> None:
         store.complete(Claim(operation=other), CREATED, ttl=DAY)
         reserved(store, other)
+
+    with pytest.raises(ClaimLost):
+        completed(store, Claim(operation=operation), rival)
     assert store.recall(operation) is None
