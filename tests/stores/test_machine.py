@@ -21,7 +21,7 @@ from tests.redis_servers import cache, started_url
 from tests.stores.machine import StoreMachine
 from tests.stores.subjects import CachedDatabase, Database, Memory, RedisAlone, Subject
 
-SHORT = 100
+SHORT = 20
 
 
 KINDS: list[type[Subject]] = [Memory, Database, CachedDatabase, RedisAlone]
@@ -30,7 +30,9 @@ KINDS: list[type[Subject]] = [Memory, Database, CachedDatabase, RedisAlone]
 @pytest.fixture
 def _redis() -> Iterator[None]:
     timeouts = {"SOCKET_TIMEOUT": TIMEOUT, "SOCKET_CONNECT_TIMEOUT": TIMEOUT}
-    with override_settings(CACHES={"default": cache(started_url().rpartition("/")[0] + "/2", **timeouts)}):
+    redis = cache(started_url().rpartition("/")[0] + "/2", **timeouts)
+    # The secret of make_operation(), with which copies are named.
+    with override_settings(CACHES={"default": redis}, IDEMPOTENCY_SECRETS=["a secret"]):
         yield
         caches["default"].client.get_client(write=True).flushdb()  # type: ignore[attr-defined]
 
