@@ -78,8 +78,9 @@ def started_debian_redis() -> dict[str, Any]:
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("there is no redis-server on this machine: apt-get install redis-server")
-    port, folder = free_port(), tempfile.mkdtemp(prefix="django-idempotency-redis-")
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+    port, folder = free_port(), tempfile.TemporaryDirectory(prefix="django-idempotency-redis-")
+    atexit.register(folder.cleanup)
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder.name]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     atexit.register(process.kill)
     url = f"redis://127.0.0.1:{port}/0"

@@ -145,7 +145,7 @@ def test_a_server_that_forgets_nothing_is_clean(server: RedisServer, stores: dic
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random"])
-def test_an_eviction_is_an_error_where_redis_decides(server: RedisServer, policy: str) -> None:
+def test_a9_111_an_eviction_is_an_error_where_redis_decides(server: RedisServer, policy: str) -> None:
     server.client.config_set("maxmemory-policy", policy)
     (error,) = deployed(server.url, ALONE)
     assert (error.id, isinstance(error, checks.Error)) == ("idempotency.E035", True)
@@ -153,7 +153,7 @@ def test_an_eviction_is_an_error_where_redis_decides(server: RedisServer, policy
     assert deployed(server.url, CACHED) == []
 
 
-def test_a_server_without_persistence_is_warned_of_where_redis_decides(server: RedisServer) -> None:
+def test_a9_111_a_server_without_persistence_is_warned_of_where_redis_decides(server: RedisServer) -> None:
     server.client.config_set("save", "")
     assert ids(deployed(server.url, ALONE)) == ["idempotency.W036"]
     assert deployed(server.url, CACHED) == []
