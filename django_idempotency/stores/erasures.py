@@ -87,7 +87,8 @@ def erase(store: DatabaseStore, rows: Rows, decision: Decision, *, batch_size: i
             erased = _blank(store, found, decision)
         if not found:
             return
-        store.forget(bytes(row["digest"]) for row in found)
+        for row in found:
+            store.forget(bytes(row["digest"]))
         reached = found[-1]["id"]
         yield erased
 

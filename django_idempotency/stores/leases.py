@@ -99,14 +99,16 @@ class LeaseTable:
             f"SELECT {table.columns(_HELD_FIELDS)}, {lapsed}, {table.is_expired(moment)}, "
             f"{table.columns(READ_FIELDS)}, {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
         )
+        nobodys = f"{column('status')} IN ('released', 'unknown') OR ({column('status')} = 'in_progress' AND {lapsed})"
         seen = (
             f"{column('digest')} = %s AND {column('owner')} = %s AND {column('attempt')} = %s "
-            f"AND {column('status')} = %s AND ({column('status')} <> 'in_progress' OR {lapsed})"
+            f"AND {column('status')} = %s AND ({nobodys})"
         )
+        # Steps may have been written since the look: what is handed on are those that the statement itself has met.
         self._take_over = (
             f"UPDATE {name} SET {column('owner')} = %s, {column('attempt')} = {column('attempt')} + 1, "
             f"{column('status')} = 'in_progress', {column('lease_expires_at')} = {moment} "
-            f"WHERE {unlocked.format(name=name, rows=seen)}"
+            f"WHERE {unlocked.format(name=name, rows=seen)} RETURNING {column('steps')}"
         )
         self._renew = (
             f"UPDATE {name} SET {column('lease_expires_at')} = {moment} WHERE {unlocked.format(name=name, rows=held)}"
@@ -190,7 +192,7 @@ class LeaseTable:
     def take_over(
         self, connection: BaseDatabaseWrapper, store: StepStore, operation: Operation, held: Held, lease: timedelta
     ) -> Lease | None:
-        """Change the owner of what is still as it was seen."""
+        """Change the owner of what is still as it was seen, and go on after the steps that are there by now."""
         owner = uuid4()
         values = [
             column_uuid(connection, owner),
@@ -203,14 +205,15 @@ class LeaseTable:
         ]
         with committed(connection), connection.cursor() as cursor:
             run(cursor, self._take_over, values)
-            if not cursor.rowcount:
-                return None
+            taken = cursor.fetchall()
+        if not taken:
+            return None
         return Lease(
             operation=operation,
             owner=owner,
             attempt=held.attempt + 1,
             fingerprint=held.fingerprint,
-            steps=held.steps,
+            steps=Steps.decode(taken[0][0]),
             store=store,
         )
 

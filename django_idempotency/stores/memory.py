@@ -24,8 +24,7 @@ class MemoryTransaction:
     """Collects what is kept until the transaction commits."""
 
     claimed: set[bytes] = field(default_factory=set)
-    completed: dict[bytes, Record] = field(default_factory=dict)
-    leases: list[Lease] = field(default_factory=list)
+    completed: dict[bytes, tuple[Claim, Record]] = field(default_factory=dict)
 
     def rollback(self) -> None:
         """Forget what was to be kept."""
@@ -45,8 +44,8 @@ class Holding:
 
     @property
     def has_lapsed(self) -> bool:
-        """Whether the deadline has passed."""
-        return self.deadline <= time.monotonic()
+        """Whether the deadline has passed of what somebody works on."""
+        return self.status == "in_progress" and self.deadline <= time.monotonic()
 
     def seen(self) -> Held:
         """Return what others see of it."""
@@ -77,7 +76,7 @@ class MemoryStore(Store):
 
     @contextmanager
     def transaction(self) -> Iterator[MemoryTransaction]:
-        """Open a transaction; one that is opened inside another commits by itself."""
+        """Open a transaction; one that is opened inside another commits by itself. Raises ClaimLost, LeaseLost."""
         transaction = MemoryTransaction()
         outer = getattr(self._local, "transaction", None)
         self._local.transaction = transaction
@@ -89,19 +88,25 @@ class MemoryStore(Store):
         finally:
             self._local.transaction = outer
             with self._lock:
-                self._commit(transaction)
                 for digest in transaction.claimed:
                     self._in_flight.pop(digest, None)
+                self._commit(transaction)
 
     def _commit(self, transaction: MemoryTransaction) -> None:
-        """Keep what is completed; a lease that was lost meanwhile keeps nothing."""
-        for lease in transaction.leases if transaction.completed else ():
-            digest = lease.operation.key.digest
-            if (holding := self._held.get(digest)) and holding.owner == lease.owner:
-                del self._held[digest]
-            else:
-                del transaction.completed[digest]
-        self._records.update(transaction.completed)
+        """Keep what is completed, all or nothing: whoever came in between has the key. Raises ClaimLost, LeaseLost."""
+        for claim, _ in transaction.completed.values():
+            self._check(claim)
+        for digest, (_, record) in transaction.completed.items():
+            self._held.pop(digest, None)
+            self._records[digest] = record
+
+    def _check(self, claim: Claim) -> None:
+        """Raise ClaimLost or LeaseLost where a claim may not be completed any more."""
+        digest = claim.operation.key.digest
+        if isinstance(claim, Lease):
+            self._holding(claim)
+        elif digest in self._held or self._live(digest):
+            raise ClaimLost
 
     def claim(self, operation: Operation) -> Claim | Record:
         """Win the right to run, or return the live record. Raises OperationInProgress."""
@@ -118,19 +123,13 @@ class MemoryStore(Store):
         return Claim(operation=operation)
 
     def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
-        """Keep the outcome when the transaction commits; return when it expires."""
-        operation = claim.operation
+        """Keep the outcome when the transaction commits; return when it expires. Raises ClaimLost, LeaseLost."""
         expires_at = datetime.now(UTC) + ttl
         with self._lock:
-            if isinstance(claim, Lease):
-                self._holding(claim)
-                self._transaction.leases.append(claim)
-            if self._live(operation.key.digest):
-                raise ClaimLost
-        fingerprint = claim.fingerprint if isinstance(claim, Lease) else operation.fingerprint
-        self._transaction.completed[operation.key.digest] = Record(
-            fingerprint=fingerprint, outcome=outcome, expires_at=expires_at
-        )
+            self._check(claim)
+        fingerprint = claim.fingerprint if isinstance(claim, Lease) else claim.operation.fingerprint
+        record = Record(fingerprint=fingerprint, outcome=outcome, expires_at=expires_at)
+        self._transaction.completed[claim.operation.key.digest] = claim, record
         return expires_at
 
     def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
@@ -151,13 +150,15 @@ class MemoryStore(Store):
                 return holding.seen()
             holding = Holding(fingerprint=operation.fingerprint, deadline=time.monotonic() + lease.total_seconds())
             self._held[digest] = holding
+            self._records.pop(digest, None)  # which has expired
             return self._lease(operation, holding)
 
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
         """Change the owner of what is still as it was seen."""
         with self._lock:
             holding = self._held.get(operation.key.digest)
-            if holding is None or (holding.owner, holding.status) != (held.owner, held.status):
+            seen = (held.owner, held.attempt, held.status)
+            if holding is None or (holding.owner, holding.attempt, holding.status) != seen:
                 return None
             if holding.status == "in_progress" and not holding.has_lapsed:
                 return None

@@ -127,17 +127,18 @@ class RedisStore(Store):
             raise StoreUnavailable("Redis holds something at this key that is not ours to read.") from error
 
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
-        """Change the owner of what is still as it was seen."""
+        """Change the owner of what is still as it was seen, and go on after the steps that are there by now."""
         owner, seen = uuid4(), held.owner.bytes if held.owner else b""
         arguments = (seen, held.attempt, held.status, owner.bytes, _ms(lease))
-        if not self._run(scripts.TAKE_OVER, operation, *arguments):
+        steps = self._run(scripts.TAKE_OVER, operation, *arguments)
+        if steps is None:
             return None
         return Lease(
             operation=operation,
             owner=owner,
             attempt=held.attempt + 1,
             fingerprint=held.fingerprint,
-            steps=held.steps,
+            steps=Steps.decode(steps.decode()),
             store=self,
         )
 

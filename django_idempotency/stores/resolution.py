@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.dispatch import Signal
 
@@ -95,6 +97,7 @@ class Resolver:
         with self.store.transaction():
             if not change(self._unchanged(seen, decision)):
                 raise RecordChanged
+            transaction.on_commit(partial(self.store.forget, seen.digest), using=self.store.alias, robust=True)
             signal.send(
                 type(self.store),
                 using=self.store.alias,

@@ -64,7 +64,8 @@ class Rotation:
                 batch = self._rotate(found, change)
             if not found:
                 return
-            self.store.forget(batch.rotated)
+            for digest in batch.rotated:
+                self.store.forget(digest)
             reached = found[-1]["id"]
             yield batch
 

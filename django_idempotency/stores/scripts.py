@@ -1,7 +1,8 @@
 """The scripts of RedisStore: one key each, so that they run in a cluster, and the server's clock throughout.
 
 A hash holds status, request (a mark with the fingerprint), owner, attempt, deadline (milliseconds since the epoch),
-steps and outcome. A script that changes something compares the owner first and returns 1, or 0 where that is another.
+steps and outcome. A script that changes something compares the owner first and returns 1, or 0 where that is another;
+TAKE_OVER returns the steps, or nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ TAKE_OVER = (
     _NOW
     + """
 local seen = redis.call('HMGET', KEYS[1], 'owner', 'attempt', 'status', 'deadline')
-if seen[1] ~= ARGV[1] or seen[2] ~= ARGV[2] or seen[3] ~= ARGV[3] or seen[3] == 'completed' then return 0 end
-if seen[3] == 'in_progress' and (not seen[4] or tonumber(seen[4]) > now) then return 0 end
+if seen[1] ~= ARGV[1] or seen[2] ~= ARGV[2] or seen[3] ~= ARGV[3] or seen[3] == 'completed' then return false end
+if seen[3] == 'in_progress' and (not seen[4] or tonumber(seen[4]) > now) then return false end
 redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'attempt', ARGV[2] + 1, 'status', 'in_progress',
   'deadline', string.format('%.0f', now + ARGV[5]))
 redis.call('PERSIST', KEYS[1])
-return 1
+return redis.call('HGET', KEYS[1], 'steps') or '[]'
 """
 )
 # owner, lease

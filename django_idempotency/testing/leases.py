@@ -125,6 +125,30 @@ class LeaseContract:
         assert taken is not None
         assert taken.steps.encode() == DONE.encode()
 
+    def test_steps_that_were_written_after_a_look_are_there_too(self) -> None:
+        """A result that somebody got meanwhile is not lost: the call behind it would be repeated."""
+        store, operation = self.make_store(), make_operation()
+        lease = self.reserve(store, operation, MOMENT)
+        store.write_steps(lease, BEGUN)
+        seen = self.lapsed(store, operation)
+        store.write_steps(lease, DONE)
+        taken = store.take_over(operation, seen, lease=MINUTE)
+        assert taken is not None
+        assert taken.steps.encode() == DONE.encode()
+        assert self.look(store, operation).steps.encode() == DONE.encode()
+
+    def test_what_is_completed_is_not_taken_over(self) -> None:
+        """Whenever it was looked at: an outcome that a client may have been told stays."""
+        store, operation = self.make_store(), make_operation()
+        lease = self.reserve(store, operation, MOMENT)
+        before = self.lapsed(store, operation)
+        self.finish(store, lease)
+        for seen in (before, self.look(store, operation)):
+            assert store.take_over(operation, seen, lease=MINUTE) is None
+        found = self.claim(store, operation)
+        assert isinstance(found, Record)
+        assert found.outcome == CREATED
+
     def test_a_release_without_steps_leaves_nothing(self) -> None:
         """The key is as good as new."""
         store, operation = self.make_store(), make_operation(key="k")
@@ -146,7 +170,8 @@ class LeaseContract:
     def test_an_unknown_outcome_stays_until_somebody_takes_it_over(self) -> None:
         """It is not a lease that ends by itself."""
         store, operation = self.make_store(), make_operation()
-        lease = self.reserve(store, operation)
+        lease = self.reserve(store, operation, MOMENT)
+        self.lapsed(store, operation)
         store.release(lease, unknown=True)
         held = self.look(store, operation)
         assert (held.status, held.has_lapsed) == ("unknown", False)
@@ -165,6 +190,17 @@ class LeaseContract:
         store.release(lease, unknown=True)
         assert (store.count_expired(), list(store.purge(batch_size=10))) == (0, [])
         assert [self.look(store, operation).status for operation in (held, unknown)] == ["in_progress", "unknown"]
+
+    def test_a_purge_leaves_a_lease_in_the_place_of_what_has_expired(self) -> None:
+        """The key is in use again."""
+        store, operation = self.make_store(), make_operation()
+        with store.transaction():
+            claim = store.claim(operation)
+            assert isinstance(claim, Claim)
+            store.complete(claim, CREATED, ttl=timedelta(0))
+        lease = self.reserve(store, operation)
+        assert (store.count_expired(), list(store.purge(batch_size=10))) == (0, [])
+        self.finish(store, lease)
 
     def test_a_transaction_does_not_run_what_is_under_a_lease(self) -> None:
         """It is told what a lease would be told; another request, that the key is taken."""

@@ -58,7 +58,7 @@ FOREIGN: dict[str, Callable[[Any, bytes, bytes, Path], Any]] = {
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_what_is_not_ours_is_never_loaded_and_the_database_answers(
+def test_a9_115_what_is_not_ours_is_never_loaded_and_the_database_answers(
     alice: Caller, redis: Redis, foreign: str, tmp_path: Path
 ) -> None:
     key, trap = new_key(), tmp_path / "sprung"

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from django_idempotency.stores.connections import Breaker, RedisConnection, RedisUnavailable
-from tests.campaigns.redis_faults import RedisServer
+from tests.campaigns.redis_faults import RedisServer, free_port
 from tests.redis_servers import cache
 
 ECHO = "return ARGV[1]"
@@ -130,9 +130,30 @@ def test_a_failure_is_logged_without_keys_and_values(
     server.client.lpush("a key", b"a list")
     with caplog.at_level(logging.DEBUG, "django_idempotency"), pytest.raises(RedisUnavailable):
         connection.run("return redis.call('GET', KEYS[1])", "a key", b"a value")
-    assert [record.getMessage() for record in caplog.records] == ["Redis failed: ResponseError"]
+    assert [record.getMessage() for record in caplog.records] == ["Redis failed: ResponseError (failure 1)"]
     assert caplog.records[0].levelname == "WARNING"
     assert caplog.records[0].exc_info is None
+
+
+def test_failures_of_one_kind_are_logged_once_a_pause(
+    server: RedisServer, connection: RedisConnection, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "django_idempotency"):
+        server.client.config_set("maxmemory", 1)
+        started = time.monotonic()
+        for _ in range(20):
+            fails(connection)
+        pauses = 1 + (time.monotonic() - started) // PAUSE
+        assert 1 <= len(caplog.records) <= pauses
+        caplog.clear()
+        server.client.replicaof("127.0.0.1", free_port())
+        fails(connection)
+        wait_for_the_pause()
+        fails(connection)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Redis failed: ReadOnlyError (failure 21)",
+        "Redis failed: ReadOnlyError (failure 22)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,3 +163,24 @@ def test_another_backend_of_caches_is_a_configuration_error(backend: str) -> Non
     configured: dict[str, Any] = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:1"}}
     with override_settings(CACHES=configured), pytest.raises(ImproperlyConfigured, match="django_redis"):
         RedisConnection("default").delete("k")
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("127.0.0.1", {}),
+        ("redis://:hunter2@127.0.0.1:hunter2/0", {}),
+        ("redis://127.0.0.1:1/21", {"SOCKET_TIMEOUT": "1"}),
+        ("redis://127.0.0.1:1/22", {"CLIENT_CLASS": "nowhere.Client"}),
+        ("redis://127.0.0.1:1/23", {"CONNECTION_POOL_KWARGS": {"patience": 1}}),
+    ],
+)
+def test_options_that_make_no_client_are_a_configuration_error_that_names_the_cache(
+    url: str, options: dict[str, Any]
+) -> None:
+    with (
+        override_settings(CACHES={"default": cache(url, **options)}),
+        pytest.raises(ImproperlyConfigured, match=r"^CACHES\['default'\] makes no client") as caught,
+    ):
+        RedisConnection("default").set("k", b"v", 1000)
+    assert "hunter2" not in str(caught.value)

@@ -37,8 +37,11 @@ class RedisFacts:
 
 
 def look(alias: str) -> RedisFacts:
-    """Ask the server of a django-redis cache. Raises ImproperlyConfigured, RedisError, OSError."""
-    client: Any = caches[alias].client.get_client(write=True)  # type: ignore[attr-defined]
+    """Ask the server of a django-redis cache, or a node of its cluster.
+
+    Raises ImproperlyConfigured, RedisError, RedisClusterException, OSError.
+    """
+    client = _server(caches[alias].client.get_client(write=True))  # type: ignore[attr-defined]
     client.ping()
     before = time.time()
     seconds, microseconds = client.time()
@@ -56,6 +59,11 @@ def look(alias: str) -> RedisFacts:
         clock_difference=seconds + microseconds / 1e6 - (before + after) / 2,
         latency=after - before,
     )
+
+
+def _server(client: Any) -> Any:
+    """Return the client of one server."""
+    return client.get_redis_connection(client.get_default_node()) if hasattr(client, "get_default_node") else client
 
 
 def _persistence(client: Any, info: dict[str, Any]) -> tuple[str, ...] | None:
