@@ -1,4 +1,4 @@
-"""A process that counts: ``python counting.py <database file> [count | show | value | kill] …``, one after the other."""
+"""A process that counts: ``counting.py <database file> [count | show | value | kill] …``, one after the other."""
 
 import os
 import signal
