@@ -267,3 +267,11 @@ def test_a_pattern_matches_the_names_in_a_namespace(route: Any, middleware: None
     route(include(([path("pay/", bare, name="pay")], "shop")))
     with override_settings(IDEMPOTENCY_ENROLLED={"shop:pay": Policy()}):
         assert checks.check_views() == []
+
+
+def test_a_module_of_contrib_is_installed_by_its_app_config() -> None:
+    with override_settings(INSTALLED_APPS=["django_idempotency", "django_idempotency.contrib.opentelemetry"]):
+        (found,) = checks.check_contrib()
+    assert found.id == "idempotency.E090"
+    assert "django_idempotency.contrib.opentelemetry" in found.msg
+    assert checks.check_contrib() == []
