@@ -104,6 +104,7 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
         ("TTL", True),
         ("MAX_WAIT", -1),
         ("MAX_WAITERS", -1),
+        ("METRICS_MAX_OPERATIONS", -1),
         ("MAX_BODY", "1 MB"),
         ("HEADERS", ()),
         ("HEADERS", "Idempotency-Key"),

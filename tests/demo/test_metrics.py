@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo_project.serving import Server, free_port, serving
@@ -71,7 +72,8 @@ def test_the_metrics_of_four_workers_add_up_to_what_the_client_has_counted(clien
         seen.update(pool.map(lambda _: charge(client, str(slow), fault="sleep:1"), range(RIVALS)))
         seen.update(pool.map(lambda used: charge(client, used), [""] * 5))
     after = samples(client)
-    assert seen["in_progress"] > 0
+    # On SQLite a duplicate waits for the one writer, and then is a replay.
+    assert seen["in_progress"] > 0 or connection.vendor == "sqlite"
     counted = {
         outcome: after.get(sample, 0) - before.get(sample, 0)
         for outcome in seen
