@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 from typing import Any
 
@@ -181,25 +181,34 @@ _LISTENERS = (
 def _count(layer: str, operation: str, counts: dict[str, int], duration: float | None) -> None:
     name = _names.label(operation)
     for outcome, count in counts.items():
-        if outcome in _ROWS:
-            meters().rows.labels(name, outcome).inc(count)
-        else:
-            _count_outcome(layer, name, outcome, count)
+        for counter in _counters(layer, name, outcome):
+            counter.inc(count)
     if duration is not None:
-        meters().duration.labels(name).observe(duration)
+        _durations(name).observe(duration)
 
 
-def _count_outcome(layer: str, name: str, outcome: str, count: int) -> None:
+# Both are asked for with each request, and a look-up by labels costs more than to count.
+@cache
+def _durations(name: str) -> Histogram:
+    return meters().duration.labels(name)
+
+
+@cache
+def _counters(layer: str, name: str, outcome: str) -> tuple[Counter, ...]:
+    """Return what an outcome is counted by."""
     made = meters()
-    made.claims.labels(layer, name, outcome).inc(count)
-    if layer == "writes":
-        made.dedup.labels(name, outcome).inc(count)
+    if outcome in _ROWS:
+        return (made.rows.labels(name, outcome),)
     # Both exist from the first on: a rate of one without the other would be a rate of nothing.
     hits, misses = made.hits.labels(name), made.misses.labels(name)
+    counters = [made.claims.labels(layer, name, outcome)]
+    if layer == "writes":
+        counters.append(made.dedup.labels(name, outcome))
     if outcome == "replayed":
-        hits.inc(count)
+        counters.append(hits)
     elif outcome in ("executed", "failed"):
-        misses.inc(count)
+        counters.append(misses)
+    return tuple(counters)
 
 
 class StandingCollector(Collector):

@@ -167,7 +167,7 @@ def test_a_metric_that_cannot_be_counted_is_logged_and_undoes_nothing(
         raise ValueError("Duplicated timeseries")
 
     monkeypatch.setattr(prometheus, "meters", fail)
-    signals.operation_answered.send(**answered("replayed"))
+    signals.operation_answered.send(**answered("replayed", operation="POST never seen"))
     assert "A fact could not be told" in caplog.text
     assert "Duplicated timeseries" in caplog.text
 
