@@ -91,6 +91,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "django_idempotency",
+    "django_idempotency.contrib.prometheus.PrometheusConfig",
     "demo_project",
 ]
 MIDDLEWARE = [

@@ -10,6 +10,7 @@ from demo_project.pages import ChargeFormView, ChargeView
 from demo_project.payouts import PayoutViewSet
 from demo_project.plain import acreate_charge, create_charge
 from demo_project.views import ChargeViewSet
+from django_idempotency.contrib.prometheus import metrics
 
 router = SimpleRouter()
 router.register("charges", ChargeViewSet)
@@ -23,6 +24,7 @@ urlpatterns = [
     path("api/async/charges/", acreate_charge, name="async-charge"),
     path("charges/new/", ChargeFormView.as_view(), name="charge-new"),
     path("charges/<str:pk>/", ChargeView.as_view(), name="charge-page"),
+    path("metrics", metrics, name="metrics"),
     path("login/", LoginView.as_view(template_name="demo/login.html"), name="login"),
     path("idempotency/", include("django_idempotency.http.urls")),
 ]

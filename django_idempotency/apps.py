@@ -15,10 +15,11 @@ class IdempotencyConfig(AppConfig):
     def ready(self) -> None:
         """Register the checks, connect the listeners."""
         from django_idempotency import checks
-        from django_idempotency.audit import events
+        from django_idempotency.audit import events, log
 
         checks.register_all()
         events.connect()
+        log.connect()
         _register_audit()
 
 

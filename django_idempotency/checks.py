@@ -8,6 +8,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
+from django.apps import AppConfig, apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -30,6 +31,7 @@ def register_all() -> None:
     checks.register(check_settings, "idempotency")
     checks.register(check_stores, "idempotency")
     checks.register(check_views, "idempotency")
+    checks.register(check_contrib, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
 
 
@@ -59,6 +61,7 @@ def _wrong_values() -> Messages:
         ("CIPHER", "a dotted path", lambda value: isinstance(value, str) and "." in value),
         ("MAX_WAIT", "not negative", lambda value: _seconds(value) >= 0),
         ("MAX_WAITERS", "an integer, not negative", lambda value: isinstance(value, int) and value >= 0),
+        ("METRICS_MAX_OPERATIONS", "an integer, not negative", lambda value: isinstance(value, int) and value >= 0),
         ("MAX_BODY", "an integer, not negative", lambda value: isinstance(value, int) and value >= 0),
         ("HEADERS", "a tuple of at least one header name", _are_texts),
         ("SECRETS", "a tuple of secrets, newest first", lambda value: not value or _are_texts(value)),
@@ -111,6 +114,19 @@ def check_views(app_configs: object = None, **kwargs: Any) -> list[checks.CheckM
     views = list(named_views(get_resolver().url_patterns))
     messages = [message for view in _enrolled_views(views) for message in _check_view(view)]
     return [*messages, *check_plain_views(views)] if _are_policies(settings.ENROLLED) else messages
+
+
+def check_contrib(app_configs: object = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Check that what is installed of ``contrib`` is named by its AppConfig: a bare module would do nothing."""
+    return [
+        checks.Error(
+            f"{app.name} in INSTALLED_APPS does nothing.",
+            hint="Name its AppConfig, such as django_idempotency.contrib.prometheus.PrometheusConfig.",
+            id="idempotency.E090",
+        )
+        for app in apps.get_app_configs()
+        if app.name.startswith("django_idempotency.contrib") and type(app) is AppConfig
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class Settings:
     ENROLLED: dict[str, Policy] = {}
     #: What a key on a method that is not enrolled gets: ``ignore`` (answered, and said so) or ``refuse`` (501).
     UNENROLLED: str = "ignore"
+    #: Operations that metrics tell apart, in each process; the others are counted together as ``other``.
+    METRICS_MAX_OPERATIONS: int = 200
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)

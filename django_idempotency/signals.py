@@ -14,7 +14,9 @@ from django.dispatch import Signal
 #: ``rejected``, ``failed``, ``unknown`` or ``expired``), ``scope``, ``digest`` (32 bytes, or none: what the key is
 #: looked up by; the key itself is never told), ``fingerprint`` and ``outcome_hash`` (bytes, may be empty),
 #: ``attempt``, ``duration`` (seconds, None if it did not run), ``status`` (of the response, None if there is none)
-#: and ``reason`` (the type of the problem, may be empty).
+#: ``notes`` (what ``core.notes`` has kept of the execution, for a replay), ``is_recorded`` (whether a record or a count
+#: is kept, which is the audit of it), ``is_last`` (whether nothing else is to happen in the transaction) and ``reason``
+#: (the type of the problem, may be empty). What a listener raises is logged; the answer stands.
 operation_answered = Signal()
 
 #: Many alike were handled at once. Also ``counts``, how many by outcome (``executed``, ``replayed``; for rows

@@ -105,6 +105,7 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
         ("TTL", True),
         ("MAX_WAIT", -1),
         ("MAX_WAITERS", -1),
+        ("METRICS_MAX_OPERATIONS", -1),
         ("MAX_BODY", "1 MB"),
         ("HEADERS", ()),
         ("HEADERS", "Idempotency-Key"),
@@ -299,3 +300,11 @@ def test_a_pattern_matches_the_names_in_a_namespace(route: Any, middleware: None
     route(include(([path("pay/", bare, name="pay")], "shop")))
     with override_settings(IDEMPOTENCY_ENROLLED={"shop:pay": Policy()}):
         assert checks.check_views() == []
+
+
+def test_a_module_of_contrib_is_installed_by_its_app_config() -> None:
+    with override_settings(INSTALLED_APPS=["django_idempotency", "django_idempotency.contrib.opentelemetry"]):
+        (found,) = checks.check_contrib()
+    assert found.id == "idempotency.E090"
+    assert "django_idempotency.contrib.opentelemetry" in found.msg
+    assert checks.check_contrib() == []

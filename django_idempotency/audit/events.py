@@ -37,8 +37,6 @@ def append_answered(
     *, using: str | None, outcome: str, reason: str = "", is_last: bool = False, is_recorded: bool = False, **facts: Any
 ) -> None:
     """Write down what a request came to, unless a record is kept, which is the audit of its execution."""
-    if using is None:
-        return
     if is_recorded:
         append_waiting(using)
     else:
@@ -47,13 +45,12 @@ def append_answered(
 
 def append_batch(*, using: str | None, counts: Mapping[str, int], **facts: Any) -> None:
     """Write down what many requests came to, a row for each outcome."""
-    if using is not None:
-        for outcome, count in counts.items():
-            if count:
-                append(using, outcome, count=count, **_picked(facts, _KEPT))
+    for outcome, count in counts.items() if using is not None else ():
+        if count:
+            append(using, outcome, count=count, **_picked(facts, _KEPT))
 
 
-def append_forgotten(*, using: str, layer: str, executions: Sequence[Mapping[str, Any]], **facts: Any) -> None:
+def append_forgotten(*, using: str | None, layer: str, executions: Sequence[Mapping[str, Any]], **facts: Any) -> None:
     """Write down what was executed, now that its record is gone, unless the time of such an event is over too."""
     since = timezone.now() - settings.audit_ttl
     append_many(using, [{**told, "event": Event.EXECUTED, "layer": layer} for told in executions if told["at"] > since])
@@ -61,22 +58,20 @@ def append_forgotten(*, using: str, layer: str, executions: Sequence[Mapping[str
 
 def append_taken_over(*, using: str | None, **facts: Any) -> None:
     """Write down that an attempt has taken the place of another."""
-    if using is not None:
-        append(using, Event.TAKEN_OVER, **_picked(facts, _DECIDED))
+    append(using, Event.TAKEN_OVER, **_picked(facts, _DECIDED))
 
 
 def append_fenced(*, using: str | None, **facts: Any) -> None:
     """Write down that an attempt has come too late."""
-    if using is not None:
-        append(using, Event.FENCED, **_picked(facts, _DECIDED))
+    append(using, Event.FENCED, **_picked(facts, _DECIDED))
 
 
-def append_released(*, using: str, **facts: Any) -> None:
+def append_released(*, using: str | None, **facts: Any) -> None:
     """Write down that a key was freed."""
     append(using, Event.RELEASED, **_picked(facts, _DECIDED))
 
 
-def append_resolved(*, using: str, is_done: bool, **facts: Any) -> None:
+def append_resolved(*, using: str | None, is_done: bool, **facts: Any) -> None:
     """Write down what is said to have come of an operation."""
     event = Event.RESOLVED_DONE if is_done else Event.RESOLVED_NOT_DONE
     append(using, event, **_picked(facts, _DECIDED))

@@ -36,12 +36,14 @@ _waiting: dict[str, deque[Mapping[str, Any]]] = defaultdict(deque)
 _FIELDS = {field.name: field for field in AuditEvent._meta.concrete_fields}
 
 
-def append(using: str, event: str, *, is_last: bool = False, **facts: Any) -> None:
+def append(using: str | None, event: str, *, is_last: bool = False, **facts: Any) -> None:
     """Append an event at the time of the database, in the open transaction, if any.
 
     Where nothing else is to happen in that transaction (``is_last``), it is committed at once. Outside a transaction
-    on SQLite, the event waits where somebody else is writing.
+    on SQLite, the event waits where somebody else is writing. Without a database nothing is written down.
     """
+    if using is None:
+        return
     connection = connections[using]
     if connection.vendor != "postgresql":
         _put_down(connection, {**facts, "event": event, "at": timezone.now()})
@@ -60,11 +62,13 @@ def _put_down(connection: BaseDatabaseWrapper, event: Mapping[str, Any]) -> None
         append_waiting(connection.alias)
 
 
-def append_waiting(using: str) -> None:
+def append_waiting(using: str | None) -> None:
     """Append the events that this process has not got rid of, if the database can be written to without waiting.
 
     SQLite lets one writer in at a time: a replay does not queue behind a slow view for the sake of its audit event.
     """
+    if using is None:
+        return
     waiting, events = _waiting[using], []
     while waiting:
         events.append(waiting.popleft())
@@ -89,9 +93,9 @@ def _without_waiting(connection: BaseDatabaseWrapper) -> Iterator[None]:
             cursor.execute(f"PRAGMA busy_timeout = {int(milliseconds)}")
 
 
-def append_many(using: str, events: Sequence[Mapping[str, Any]]) -> None:
+def append_many(using: str | None, events: Sequence[Mapping[str, Any]]) -> None:
     """Append events that tell their own times (``at``, aware), in one statement."""
-    if not events:
+    if not events or using is None:
         return
     connection = connections[using]
     rows = [[{**_DEFAULTS, **event}[name] for name in _DEFAULTS] for event in events]

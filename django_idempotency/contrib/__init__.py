@@ -1,1 +1,1 @@
-"""One file for each third party; nobody else imports it."""
+"""One file for each third party. Nothing imports from here; name in INSTALLED_APPS what you use."""

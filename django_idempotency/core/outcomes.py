@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from django_idempotency.core import notes
 from django_idempotency.core.keys import length_prefixed
 
 
@@ -23,9 +24,9 @@ class Outcome:
 
     @property
     def hash(self) -> bytes:
-        """SHA-256 over status, headers and body (32 bytes)."""
+        """SHA-256 over status, headers and body (32 bytes); notes beside them are not part of it."""
         if not self._hash:
-            fields = [f"{name}: {value}".encode() for name, value in self.headers]
+            fields = [f"{name}: {value}".encode() for name, value in notes.without(self.headers)]
             parts = length_prefixed((str(self.status).encode(), *fields, self.body or b""))
             self._hash.append(hashlib.sha256(parts).digest())
         return self._hash[0]

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
 from django_idempotency import exceptions
+from django_idempotency.core import notes
 from django_idempotency.core.attempts import Execution
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.policies import Policy
@@ -51,8 +52,9 @@ class Announcer:
     def found(self, outcome: Outcome) -> None:
         """Check a replay, and tell of it or of its refusal; nothing else is to happen in this transaction."""
         self._check()
-        opened(Execution(replayed=outcome), self.operation)  # what cannot be read is not replayed
-        self._tell("replayed", outcome_hash=outcome.hash, status=outcome.status, is_last=True)
+        readable = opened(Execution(replayed=outcome), self.operation).replayed  # else it is not replayed
+        noted = notes.read(readable.headers) if readable else {}
+        self._tell("replayed", outcome_hash=outcome.hash, status=outcome.status, notes=noted, is_last=True)
 
     def answered(self, execution: Execution[HttpResponseBase]) -> None:
         """Tell what came of a run: kept, or rolled back."""
@@ -91,6 +93,7 @@ class Announcer:
             "attempt": claim.attempt if claim else 0,
             "duration": claim.duration if claim else None,
             "fingerprint": self.operation.fingerprint.digest,
+            "notes": {},
             "is_last": False,
             "is_recorded": False,
             "reason": "",
@@ -129,6 +132,7 @@ def announce_rejected(request: HttpRequest, policy: Policy, error: exceptions.Id
         duration=None,
         status=problem.status,
         reason=problem.code,
+        notes={},
         is_last=False,
         is_recorded=False,
     )

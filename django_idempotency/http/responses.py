@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 from django.utils.http import http_date
 
 from django_idempotency.conf import settings
+from django_idempotency.core import notes
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.policies import Policy
 
@@ -38,7 +39,7 @@ def capture(response: HttpResponseBase, policy: Policy) -> Outcome:
         wanted -= _BODY_HEADERS
     else:
         body = _body(response, settings.MAX_BODY if policy.max_body is None else policy.max_body)
-    headers = tuple((name, value) for name, value in response.items() if name.lower() in wanted)
+    headers = tuple((name, value) for name, value in response.items() if name.lower() in wanted) + notes.take()
     if policy.body == "hash_only":
         headers += _digest(response)
     return Outcome(status=response.status_code, headers=headers, body=body)
@@ -62,7 +63,7 @@ def replay(outcome: Outcome) -> HttpResponse:
     """Make the response that an earlier outcome calls for, byte for byte."""
     response = HttpResponse(outcome.body or b"", status=outcome.status)
     del response["Content-Type"]
-    for name, value in outcome.headers:
+    for name, value in notes.without(outcome.headers):
         response[name] = value
     response[settings.REPLAYED_HEADER] = "true"
     return response
