@@ -3,5 +3,6 @@
 from django_idempotency.audit.models import AuditEvent
 from django_idempotency.audit.rollups import Rollup
 from django_idempotency.stores.models import Record
+from django_idempotency.writes.models import DedupEntry, DedupInterval
 
-__all__ = ["AuditEvent", "Record", "Rollup"]
+__all__ = ["AuditEvent", "DedupEntry", "DedupInterval", "Record", "Rollup"]
