@@ -23,15 +23,16 @@ class Expression:
     params: tuple[Any, ...] = ()
 
 
-def moment(connection: BaseDatabaseWrapper, at: datetime | None, later: timedelta) -> Expression:
-    """Return ``at``, or now, and so much later; exact to the microsecond, whatever a day is where clocks change."""
+def moments(connection: BaseDatabaseWrapper, at: datetime | None, ttl: timedelta) -> tuple[Expression, Expression]:
+    """Return ``at``, or now, and the end of the ttl; it is exact, whatever a day is where clocks are changed."""
     if connection.vendor != "postgresql":
-        return Expression("%s", (column_time(connection, (at or datetime.now(UTC)) + later),))
+        now = at or datetime.now(UTC)
+        start, end = column_time(connection, now), column_time(connection, now + ttl)
+        return Expression("%s", (start,)), Expression("%s", (end,))
     if at is not None:
-        return Expression("%s::timestamptz", (at + later,))
-    if not later:
-        return Expression("statement_timestamp()")
-    return Expression("(statement_timestamp() + make_interval(secs => %s))", (later.total_seconds(),))
+        return Expression("%s::timestamptz", (at,)), Expression("%s::timestamptz", (at + ttl,))
+    clock = "statement_timestamp()"
+    return Expression(clock), Expression(f"{clock} + make_interval(secs => %s)", (ttl.total_seconds(),))
 
 
 def column_time(connection: BaseDatabaseWrapper, value: datetime) -> Any:

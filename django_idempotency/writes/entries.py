@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_idempotency.writes.clocks import BATCH, Expression, digest_rows, is_one_of, moment
+from django_idempotency.writes.clocks import BATCH, Expression, digest_rows, is_one_of, moments
 from django_idempotency.writes.models import DedupEntry
 from django_idempotency.writes.payloads import Key
 
@@ -36,8 +37,7 @@ class Entries:
         self._connection, self._name = connection, name
         self._slides, self._tracks = slides, tracks
         self._table = connection.ops.quote_name(DedupEntry._meta.db_table)
-        self._now: Callable[[], Expression] = lambda: moment(connection, at, timedelta(0))
-        self._end: Callable[[], Expression] = lambda: moment(connection, at, ttl)
+        self._moments = partial(moments, connection, at, ttl)
 
     def accept(self, sightings: Iterable[Key]) -> set[Key]:
         """Return those that are the first of their windows; they are from now on.
@@ -64,7 +64,7 @@ class Entries:
         """Return those that are live. This is a plain query: a duplicate waits for nobody, and nobody for it."""
         found: set[bytes] = set()
         for batch in _batches(sorted(digests)):
-            wanted, now = is_one_of(self._connection, batch), self._now()
+            wanted, (now, _end) = is_one_of(self._connection, batch), self._moments()
             sql = f"SELECT digest FROM {self._table} WHERE digest {wanted.sql} AND expires_at > {now.sql}"
             found.update(bytes(digest) for (digest,) in self._run(sql, wanted, now))
         return found
@@ -73,7 +73,7 @@ class Entries:
         """Insert or renew; return the digests that were not live. A rival who is at it is waited for."""
         accepted: set[bytes] = set()
         for batch in _batches(digests):
-            rows, now, end = digest_rows(self._connection, batch), self._now(), self._end()
+            rows, (now, end) = digest_rows(self._connection, batch), self._moments()
             sql = (
                 f"WITH seen(digest) AS ({rows.sql}) INSERT INTO {self._table} AS entry ({_COLUMNS}) "
                 f"SELECT CAST(%s AS varchar), digest, {now.sql}, {now.sql}, {end.sql}, 0 FROM seen "
