@@ -1,8 +1,8 @@
 """Windows under contention: one accept a payload, and no deadlock.
 
 ``python -m pytest -m campaign tests/campaigns/test_windows.py`` runs 16 threads over 10 000 payloads at each isolation
-level, and opposite batches over 8 connections for five minutes in all; with ``DATABASE_URL=sqlite`` the former on SQLite. The
-default run is a smaller one.
+level, and opposite batches over 8 connections for five minutes in all; with ``DATABASE_URL=sqlite`` only the former, on
+SQLite. The default run is a smaller one.
 """
 
 from __future__ import annotations
