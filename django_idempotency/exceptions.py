@@ -76,7 +76,7 @@ class Duplicate(IdempotencyError):
     ``window`` is the name of the window, ``digest`` what the payload is known by (32 bytes).
     """
 
-    def __init__(self, message: str = "", *, window: str, digest: bytes) -> None:
+    def __init__(self, message: str = "", *, window: str = "", digest: bytes = b"") -> None:
         super().__init__(message)
         self.window, self.digest = window, digest
 

@@ -63,7 +63,7 @@ class Entries:
     def _look(self, digests: Iterable[bytes]) -> set[bytes]:
         """Return those that are live. This is a plain query: a duplicate waits for nobody, and nobody for it."""
         found: set[bytes] = set()
-        for batch in _batches(list(digests)):
+        for batch in _batches(sorted(digests)):
             wanted, (now, _end) = is_one_of(self._connection, batch), self._moments()
             sql = f"SELECT digest FROM {self._table} WHERE digest {wanted.sql} AND expires_at > {now.sql}"
             found.update(bytes(digest) for (digest,) in self._run(sql, wanted, now))

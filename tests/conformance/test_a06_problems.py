@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.http.problems import every_problem
 from django_idempotency.stores.database import DatabaseStore
+from django_idempotency.writes import DedupWindow
 from tests.callers import Caller, new_key
 from tests.conformance import urls_leases
 from tests.conformance.views_responses import impatient, in_flight, scripted
@@ -79,6 +81,17 @@ def lease_lost(caller: Caller, key: str, **options: Any) -> Any:
         return caller.post("/leased/", key=key, **options)
 
 
+def duplicate(caller: Caller, key: str, **options: Any) -> Any:
+    window = DedupWindow("problems", ttl=timedelta(hours=1), fields=("amount",), on_duplicate="raise")
+
+    def handle(request: Request) -> HttpResponse:
+        window.split([{"amount": 3}, {"amount": 3}])
+        return HttpResponse(status=201)
+
+    with scripted(handle):
+        return caller.post("/required/", key=key, **options)
+
+
 def store_unavailable(caller: Caller, key: str, **options: Any) -> Any:
     return caller.post("/elsewhere/", key=key, **options)
 
@@ -95,6 +108,7 @@ REFUSALS: dict[str, tuple[int, Callable[..., Any]]] = {
     "response-not-replayable": (409, not_replayable),
     "outcome-unknown": (409, outcome_unknown),
     "lease-lost": (409, lease_lost),
+    "duplicate": (409, duplicate),
     "store-unavailable": (503, store_unavailable),
     "not-supported": (501, not_supported),
 }
