@@ -1,4 +1,4 @@
-"""Charges and payouts in the admin, beside the idempotency records of the requests that made them."""
+"""Charges, payouts and bank transactions, beside the idempotency records of the requests that made them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from django.contrib import admin
 
-from demo_project.models import Charge, Payout
+from demo_project.models import BankTransaction, Charge, Payout
 
 if TYPE_CHECKING:
     _ChargeAdmin = admin.ModelAdmin[Charge]
     _PayoutAdmin = admin.ModelAdmin[Payout]
+    _BankTransactionAdmin = admin.ModelAdmin[BankTransaction]
 else:
-    _ChargeAdmin = _PayoutAdmin = admin.ModelAdmin
+    _ChargeAdmin = _PayoutAdmin = _BankTransactionAdmin = admin.ModelAdmin
 
 
 @admin.register(Charge)
@@ -35,3 +36,12 @@ class PayoutAdmin(_PayoutAdmin):
     readonly_fields = ("id", "created_at")
     search_fields = ("=id", "=user_id", "=bank_reference")
     ordering = ("-created_at",)
+
+
+@admin.register(BankTransaction)
+class BankTransactionAdmin(_BankTransactionAdmin):
+    """What the bank has booked, newest first."""
+
+    list_display = ("id", "account", "amount_cents", "booked_on", "text")
+    search_fields = ("=account",)
+    ordering = ("-id",)

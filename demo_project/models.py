@@ -55,3 +55,16 @@ class Payout(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class BankTransaction(models.Model):
+    """A line of a bank's statement, as it came in: the bank gives it no key."""
+
+    id = models.BigAutoField(primary_key=True)
+    account = models.CharField(max_length=64, db_index=True)
+    amount_cents = models.IntegerField()
+    booked_on = models.DateField()
+    text = models.CharField(max_length=140, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.booked_on} {self.account} {self.amount_cents}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rest_framework import serializers
 
-from demo_project.models import Charge, Payout
+from demo_project.models import BankTransaction, Charge, Payout
 
 
 class ChargeSerializer(serializers.ModelSerializer[Charge]):
@@ -23,6 +23,14 @@ class PayoutSerializer(serializers.ModelSerializer[Payout]):
         model = Payout
         fields = ("id", "user_id", "amount_cents", "bank_reference", "created_at")
         read_only_fields = ("id", "bank_reference", "created_at")
+
+
+class BankTransactionSerializer(serializers.ModelSerializer[BankTransaction]):
+    """A line of a bank's statement."""
+
+    class Meta:
+        model = BankTransaction
+        fields = ("account", "amount_cents", "booked_on", "text")
 
 
 class ChargeQuery(serializers.Serializer[None]):

@@ -6,6 +6,7 @@ from django.urls import include, path
 from django.views.generic import TemplateView
 from rest_framework.routers import SimpleRouter
 
+from demo_project.feeds import BankFeedView
 from demo_project.pages import ChargeFormView, ChargeView
 from demo_project.payouts import PayoutViewSet
 from demo_project.plain import acreate_charge, create_charge
@@ -22,6 +23,7 @@ urlpatterns = [
     path("api/", include(router.urls)),
     path("api/plain/charges/", create_charge, name="plain-charge"),
     path("api/async/charges/", acreate_charge, name="async-charge"),
+    path("api/bank-feed/", BankFeedView.as_view(), name="bank-feed"),
     path("charges/new/", ChargeFormView.as_view(), name="charge-new"),
     path("charges/<str:pk>/", ChargeView.as_view(), name="charge-page"),
     path("metrics", metrics, name="metrics"),

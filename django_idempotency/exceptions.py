@@ -81,6 +81,17 @@ class StepChanged(OutcomeUnknown):
     """An earlier attempt took this step with another version of the code, so that it cannot be resumed."""
 
 
+class Duplicate(IdempotencyError):
+    """The same was accepted before, within its window.
+
+    ``window`` is the name of the window, ``digest`` what the payload is known by (32 bytes).
+    """
+
+    def __init__(self, message: str = "", *, window: str = "", digest: bytes = b"") -> None:
+        super().__init__(message)
+        self.window, self.digest = window, digest
+
+
 class StoreUnavailable(IdempotencyError):
     """The idempotency store cannot be reached; nothing was carried out."""
 

@@ -3,5 +3,6 @@
 from django_idempotency.audit.models import AuditEvent, DrainedBatch
 from django_idempotency.audit.rollups import Rollup
 from django_idempotency.stores.models import Record
+from django_idempotency.writes.models import DedupEntry, DedupInterval
 
-__all__ = ["AuditEvent", "DrainedBatch", "Record", "Rollup"]
+__all__ = ["AuditEvent", "DedupEntry", "DedupInterval", "DrainedBatch", "Record", "Rollup"]

@@ -2,5 +2,6 @@
 
 from django_idempotency.admin.audit import AuditEventAdmin
 from django_idempotency.admin.records import RecordAdmin
+from django_idempotency.admin.windows import DedupEntryAdmin, DedupIntervalAdmin
 
-__all__ = ["AuditEventAdmin", "RecordAdmin"]
+__all__ = ["AuditEventAdmin", "DedupEntryAdmin", "DedupIntervalAdmin", "RecordAdmin"]

@@ -80,6 +80,13 @@ PROBLEMS: dict[type[exceptions.IdempotencyError], Problem] = {
         retryable=True,
         advice="Nothing of this attempt was kept. Send the same request again to get the outcome of the one after it.",
     ),
+    exceptions.Duplicate: Problem(
+        code="duplicate",
+        status=409,
+        title="The same was accepted before",
+        retryable=False,
+        advice="It needs no key to be recognised: its fields are those of something that was accepted not long ago.",
+    ),
     exceptions.StoreUnavailable: Problem(
         code="store-unavailable",
         status=503,

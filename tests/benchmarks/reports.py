@@ -43,7 +43,7 @@ class Report:
 
     def show(self, console: Console) -> None:
         """Print tables."""
-        console.print(self._runs_table(), self._figures_table())
+        console.print(*([self._runs_table()] if self.runs else []), self._figures_table())
         for name, fact in self.facts.items():
             words = ", ".join(f"{name} {value}" for name, value in fact.items()) if isinstance(fact, dict) else fact
             console.print(f"{name}: {words}")

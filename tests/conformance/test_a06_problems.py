@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.http.problems import every_problem
 from django_idempotency.models import Record as Row
 from django_idempotency.stores.database import DatabaseStore
+from django_idempotency.writes import DedupWindow
 from tests.callers import Caller, new_key
 from tests.conformance import urls_leases
 from tests.conformance.views_responses import impatient, in_flight, scripted
@@ -87,6 +89,17 @@ def lease_lost(caller: Caller, key: str, **options: Any) -> Any:
         return caller.post("/leased/", key=key, **options)
 
 
+def duplicate(caller: Caller, key: str, **options: Any) -> Any:
+    window = DedupWindow("problems", ttl=timedelta(hours=1), fields=("amount",), on_duplicate="raise")
+
+    def handle(request: Request) -> HttpResponse:
+        window.split([{"amount": 3}, {"amount": 3}])
+        return HttpResponse(status=201)
+
+    with scripted(handle):
+        return caller.post("/required/", key=key, **options)
+
+
 def store_unavailable(caller: Caller, key: str, **options: Any) -> Any:
     return caller.post("/elsewhere/", key=key, **options)
 
@@ -104,6 +117,7 @@ REFUSALS: dict[str, tuple[int, Callable[..., Any]]] = {
     "outcome-unreadable": (503, outcome_unreadable),
     "outcome-unknown": (409, outcome_unknown),
     "lease-lost": (409, lease_lost),
+    "duplicate": (409, duplicate),
     "store-unavailable": (503, store_unavailable),
     "not-supported": (501, not_supported),
 }

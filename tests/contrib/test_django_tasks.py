@@ -13,7 +13,7 @@ import pytest
 
 from django_idempotency.models import AuditEvent, Record
 from tests.campaigns.harness import ROOT, database_url
-from tests.management.test_purge import done, keep, note
+from tests.management.test_purge import done, keep, note, of_interest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

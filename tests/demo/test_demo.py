@@ -17,7 +17,7 @@ from demo_project.scenarios import SCENARIOS
 from demo_project.serving import HOST, free_port, is_free
 from tests.demo.commands import MANAGE, environment, manage
 
-ROWS = {name: 25 if name == "manual re-run" else 1 for name in SCENARIOS}
+ROWS = dict.fromkeys(SCENARIOS, 1) | {"manual re-run": 25, "bank file delivered twice": 30}
 
 
 def run_demo(*options: str, env: dict[str, str]) -> dict[str, Any]:
@@ -40,6 +40,8 @@ def assert_holds(report: dict[str, Any]) -> None:
     assert scenarios["same key, another amount"]["refused"] == 1
     assert scenarios["payout, bank answers late"]["replayed"] == 1
     assert scenarios["payout, worker killed"]["executed"] == 1
+    assert scenarios["bank file delivered twice"]["executed"] == 2
+    assert scenarios["bank file delivered twice"]["replayed"] == 1
 
 
 @pytest.mark.sqlite

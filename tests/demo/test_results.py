@@ -37,6 +37,10 @@ def test_facts_that_hold_pass_and_add_up():
         (replace(SOUND, rows=("ch_1", "ch_2")), "rows written: 2, not 1"),
         (replace(SOUND, rows=()), "rows written: 0, not 1"),
         (replace(SOUND, rows=("ch_2",)), "rows that were acknowledged, but are not in the database: 1"),
+        (
+            replace(SOUND, rows=("1",), exchanges=(EXECUTED, replace(EXECUTED, key="f", body=b'{"booked": 1}'))),
+            "rows that were acknowledged, but are not in the database: 1",
+        ),
         (replace(SOUND, exchanges=(EXECUTED, EXECUTED)), "keys that were executed more than once: 1"),
         (
             replace(SOUND, exchanges=(EXECUTED, replace(REPLAYED, body=BODY + b" "))),
