@@ -21,6 +21,7 @@ from django_idempotency.http.checks import check_plain_views, check_policy, name
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 from django_idempotency.stores.caches import check_deployment
+from django_idempotency.writes.checks import check_upserts
 
 Messages = Iterator[checks.CheckMessage]
 
@@ -30,6 +31,7 @@ def register_all() -> None:
     checks.register(check_settings, "idempotency")
     checks.register(check_stores, "idempotency")
     checks.register(check_views, "idempotency")
+    checks.register(check_upserts, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
 
 

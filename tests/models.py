@@ -2,6 +2,10 @@
 
 from django.db import models
 
+from tests.writes.models import Fact, Hostile, Named, Numbered, Position, Price, Reading
+
+__all__ = ["Fact", "Hostile", "Named", "Numbered", "Payment", "Position", "Price", "Reading"]
+
 
 class Payment(models.Model):
     """One row a payment."""
