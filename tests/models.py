@@ -2,9 +2,9 @@
 
 from django.db import models
 
-from tests.writes.models import Fact, Hostile, Named, Numbered, Position, Price, Reading
+from tests.writes.models import Booking, Fact, Hostile, Named, Numbered, PlainBooking, Position, Price, Reading
 
-__all__ = ["Fact", "Hostile", "Named", "Numbered", "Payment", "Position", "Price", "Reading"]
+__all__ = ["Booking", "Fact", "Hostile", "Named", "Numbered", "Payment", "PlainBooking", "Position", "Price", "Reading"]
 
 
 class Payment(models.Model):

@@ -53,16 +53,37 @@ class Writer:
         """Insert what is not there; return what was inserted."""
         return self._insert(objs, "DO NOTHING", [])
 
+    @property
+    def can_probe(self) -> bool:
+        """Whether ``probe`` can be asked: where arrays of the keys can be sent, and a digest is all that counts."""
+        types = self._connection.data_types
+        return (
+            self._connection.vendor == "postgresql"
+            and self._recipe.hash is not None
+            and self._recipe.version is None
+            and all(_stored(field).get_internal_type() in types for field in self._recipe.key)
+        )
+
+    def probe(self, objs: Sequence[models.Model]) -> Statement:
+        """Lock, in order, the rows that have the keys and digests of objects; return them by the places of those."""
+        assert self._recipe.hash is not None
+        compared = [*self._recipe.key, self._recipe.hash]
+        arrays = ", ".join(f"%s::{(field.db_type(self._connection) or '').split('(')[0]}[]" for field in compared)
+        names = [f"c{number}" for number in range(len(compared))]
+        matches = " AND ".join(f"t.{self._column(field)} = o.{name}" for field, name in zip(compared, names, strict=True))
+        columns = ", ".join(f"t.{self._column(field)}" for field in self.returned)
+        sql = (
+            f"SELECT {columns}, o.place FROM unnest({arrays}) WITH ORDINALITY AS o({', '.join(names)}, place) "
+            f"JOIN {self._table} AS t ON {matches} ORDER BY o.place FOR NO KEY UPDATE OF t"
+        )
+        return sql, [[self._prepared(field, obj) for obj in objs] for field in compared]
+
     def select(self, fields: Iterable[Field], objs: Sequence[models.Model]) -> Statement:
         """Return these fields of the rows that have the keys of these objects."""
         key = self._recipe.key
         columns = ", ".join(map(self._own, fields))
         row = f"({', '.join(['%s'] * len(key))})"
-        params = [
-            field.get_db_prep_save(getattr(obj, field.attname), connection=self._connection)
-            for obj in objs
-            for field in key
-        ]
+        params = [self._prepared(field, obj) for obj in objs for field in key]
         names, rows = ", ".join(map(self._own, key)), ", ".join([row] * len(objs))
         return f"SELECT {columns} FROM {self._table} WHERE ({names}) IN (VALUES {rows})", params
 
@@ -102,6 +123,9 @@ class Writer:
             return f"(old.{self._column(self._recipe.primary_key[0])} IS NULL)"
         return "(xmax = 0)"
 
+    def _prepared(self, field: Field, obj: models.Model) -> Any:
+        return field.get_db_prep_save(getattr(obj, field.attname), connection=self._connection)
+
     def _own(self, field: Field) -> str:
         return f"{self._table}.{self._column(field)}"
 
@@ -122,3 +146,7 @@ class Writer:
             if quote(name) != self._quote(name):
                 sql = sql.replace(quote(name), self._quote(name), 1)
         return sql
+
+
+def _stored(field: Field) -> Field:
+    return field.target_field if isinstance(field, models.ForeignKey) else field

@@ -11,6 +11,7 @@ from django.db.models.base import ModelBase
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.writes.entries import Values
+from django_idempotency.writes.fields import DigestField
 from django_idempotency.writes.payloads import digester
 from django_idempotency.writes.recipes import HASH_FIELD, options_of, recipe
 from django_idempotency.writes.results import OUTCOMES, Outcome, UpsertResult
@@ -54,7 +55,7 @@ class UpsertMixin(models.Model):
     """
 
     #: NULL where the payload was written by other means than ``upsert`` and ``save``: the next upsert writes it once.
-    payload_hash = models.BinaryField(_("payload hash"), max_length=32, null=True, editable=False)
+    payload_hash = DigestField(_("payload hash"), max_length=32, null=True, editable=False)
     revision = models.PositiveBigIntegerField(_("revision"), default=1, editable=False)
 
     objects: ClassVar[Any] = UpsertQuerySet.as_manager()

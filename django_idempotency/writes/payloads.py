@@ -16,10 +16,15 @@ from uuid import UUID
 
 from django.db import models
 
-Form = Callable[[Any], Any]
+Form = Callable[[Any], str | None]
 #: Decimals are rounded as PostgreSQL rounds them, and never for want of digits.
 _DECIMALS = Context(prec=2000, rounding=ROUND_HALF_UP)
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+#: What needs no preparation, as the preparation of such fields, if it is Django's own, leaves it alone.
+_PREPARED: dict[Any, type] = {
+    models.CharField.get_prep_value: str,
+    models.TextField.get_prep_value: str,
+    models.IntegerField.get_prep_value: int,
+}
 
 
 class Digester:
@@ -29,14 +34,23 @@ class Digester:
     """
 
     def __init__(self, fields: Sequence[models.Field[Any, Any]], version: int) -> None:
-        self._readers = [(field.pre_save, form_of(field)) for field in fields]
-        self._start = hashlib.sha256(_encode([version, [field.name for field in fields]]).encode())
+        self._forms = [(field.attname, form_of(field)) for field in fields]
+        self._preparing = [field for field in fields if type(field).pre_save is not models.Field.pre_save]
+        names = "".join(_framed(field.name) for field in fields)
+        self._start = hashlib.sha256(f"{version},{len(fields)},{names}".encode())
 
     def __call__(self, obj: models.Model) -> bytes:
         """Return the digest of an object. Raises TypeError for an expression, whose value only the database knows."""
+        for field in self._preparing:  # such as a file, which has its name when it is saved
+            field.pre_save(obj, True)
         digest = self._start.copy()
-        digest.update(_encode([form(pre_save(obj, True)) for pre_save, form in self._readers]).encode())
+        digest.update("".join([_framed(form(getattr(obj, name))) for name, form in self._forms]).encode())
         return digest.digest()
+
+
+def _framed(text: str | None) -> str:
+    """Return a text with its length, so that no two sequences of texts read the same."""
+    return "-" if text is None else f"{len(text)}:{text}"
 
 
 @lru_cache(maxsize=256)
@@ -58,8 +72,11 @@ def form_of(field: models.Field[Any, Any]) -> Form:
 
 def _plain_form(field: models.Field[Any, Any]) -> Form:
     prepare = field.get_prep_value
+    prepared = _PREPARED.get(type(field).get_prep_value)
 
-    def form(value: Any) -> Any:
+    def form(value: Any) -> str | None:
+        if type(value) is prepared:
+            return str(value)
         # Before the preparation, which makes a text of an expression.
         _refuse_expression(value)
         return canonical(prepare(value))
@@ -100,22 +117,27 @@ def _refuse_expression(value: Any) -> None:
 
 
 @singledispatch
-def canonical(value: Any) -> Any:
-    """Return a value as JSON has it. Raises TypeError for types that have no one form."""
+def canonical(value: Any) -> str | None:
+    """Return a value as text, NULL as None. Raises TypeError for types that have no one form."""
     raise TypeError(f"{type(value).__qualname__} has no canonical form; use guard='columns'.")
 
 
-@canonical.register(type(None))
-@canonical.register(bool)
-@canonical.register(int)
+@canonical.register
+def _(value: None) -> None:
+    return None
+
+
 @canonical.register(str)
-def _(value: Any) -> Any:
-    return value
+@canonical.register(int)
+@canonical.register(bool)
+def _(value: str | int) -> str:
+    # What inherits from str or int may say something else of itself, as enumerations do.
+    return str.__str__(value) if isinstance(value, str) else str(int(value))
 
 
 @canonical.register
-def _(value: float) -> float | str:
-    return value + 0.0 if value - value == 0 else str(value)
+def _(value: float) -> str:
+    return repr(float(value) + 0.0)  # + 0: there is no negative zero
 
 
 @canonical.register
@@ -135,8 +157,8 @@ def _(value: date | time) -> str:
 
 
 @canonical.register
-def _(value: timedelta) -> int:
-    return value // timedelta(microseconds=1)
+def _(value: timedelta) -> str:
+    return str(value // timedelta(microseconds=1))
 
 
 @canonical.register
@@ -153,10 +175,11 @@ def _(value: Any) -> str:
 
 @canonical.register(list)
 @canonical.register(tuple)
-def _(value: Any) -> list[Any]:
-    return [canonical(item) for item in value]
+def _(value: Any) -> str:
+    return "".join(_framed(canonical(item)) for item in value)
 
 
 @canonical.register
-def _(value: dict) -> list[Any]:  # type: ignore[type-arg]
-    return sorted([str(key), canonical(item)] for key, item in value.items())
+def _(value: dict) -> str:  # type: ignore[type-arg]
+    items = sorted((str(key), canonical(item)) for key, item in value.items())
+    return "".join(_framed(key) + _framed(text) for key, text in items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from django.db import connections, models
+from django.db import connections, models, transaction
 
 from django_idempotency.writes.compilation import Statement, Writer
 from django_idempotency.writes.entries import Entries, Key
@@ -14,6 +14,8 @@ from django_idempotency.writes.recipes import Field, Recipe
 from django_idempotency.writes.results import Outcome, UpsertResult
 
 M = TypeVar("M", bound=models.Model)
+#: Rows in a batch; a savepoint for fewer costs more than it may save.
+_WORTH_PROBING = 20
 
 
 class Run(Generic[M]):
@@ -25,10 +27,14 @@ class Run(Generic[M]):
         self.entries = Entries(model, recipe)
         self.result: UpsertResult[M] = UpsertResult()
         self._digest = digester(recipe.payload, recipe.hash_version)
+        self._may_be_unchanged = self.writer.can_probe
 
     def upsert(self, batch: dict[Key, M]) -> None:
         """Write a batch, and sort its objects by what came of them."""
         self._mark(batch)
+        if len(batch) >= _WORTH_PROBING and self._may_be_unchanged and self._are_unchanged(batch):
+            self.result.unchanged.extend(batch.values())
+            return
         answered: dict[Key, Outcome] = {}
         if not self.writer.is_told:
             # What is not there comes first; SQLite has one writer at a time, so that the rest is there for good.
@@ -72,6 +78,24 @@ class Run(Generic[M]):
             if recipe.version and getattr(obj, recipe.version.attname) is None:
                 raise ValueError(f"{recipe.version} is NULL: such a row is neither newer nor older than another.")
 
+    def _are_unchanged(self, batch: dict[Key, M]) -> bool:
+        """Lock all rows of a batch, if they are there and say the same; otherwise lock none, and do not ask again.
+
+        This is for the second run of an import: it sends keys and digests alone, and the sequence is left alone.
+        """
+        objs, fields = [*batch.values()], self.writer.returned
+        savepoint = transaction.savepoint(using=self._alias)
+        rows = self._fetch(self.writer.probe(objs), fields)
+        if len(rows) < len(objs):
+            # Not with locks in hand: what is inserted now may be waited for by who waits for one of them.
+            transaction.savepoint_rollback(savepoint, using=self._alias)
+            self._may_be_unchanged = False
+            return False
+        transaction.savepoint_commit(savepoint, using=self._alias)
+        for row in rows:
+            self._settle(objs[row[-1] - 1], fields, row)
+        return True
+
     def _upsert(self, batch: dict[Key, M]) -> dict[Key, Outcome]:
         answered: dict[Key, Outcome] = {}
         fields = self.writer.returned
@@ -107,14 +131,16 @@ class Run(Generic[M]):
         obj._state.adding, obj._state.db = False, self._alias
         return obj
 
+    def _fetch(self, statement: Statement, fields: Sequence[Field]) -> list[Sequence[Any]]:
+        with connections[self._alias].cursor() as cursor:
+            cursor.execute(*statement)
+            return list(self.writer.rows(fields, cursor.fetchall()))
+
     def _run(
         self, statement: Statement, fields: Sequence[Field], batch: dict[Key, M]
     ) -> list[tuple[Key, Sequence[Any]]]:
-        with connections[self._alias].cursor() as cursor:
-            cursor.execute(*statement)
-            found = cursor.fetchall()
         key_of = self.entries.reader(fields)
-        rows = [(key_of(row), row) for row in self.writer.rows(fields, found)]
+        rows = [(key_of(row), row) for row in self._fetch(statement, fields)]
         if any(key not in batch for key, _ in rows):
             raise ValueError(
                 f"{self._model._meta.label}: the database has changed a key, or compares keys otherwise than Python "

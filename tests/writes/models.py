@@ -135,3 +135,36 @@ class Reading(UpsertMixin):
 
     def __str__(self) -> str:
         return self.sensor
+
+
+class PlainBooking(models.Model):
+    """What a nightly file brings, as a model that knows nothing of upserts."""
+
+    biz_key = models.CharField(max_length=40, unique=True)
+    amount = models.IntegerField()
+    note = models.CharField(max_length=100)
+    booked_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "tests"
+
+    def __str__(self) -> str:
+        return self.biz_key
+
+
+class Booking(UpsertMixin):
+    """The same with the mixin."""
+
+    biz_key = models.CharField(max_length=40, unique=True)
+    amount = models.IntegerField()
+    note = models.CharField(max_length=100)
+    booked_at = models.DateTimeField()
+
+    class Meta:
+        app_label = "tests"
+
+    class Upsert:
+        key = ("biz_key",)
+
+    def __str__(self) -> str:
+        return self.biz_key
