@@ -12,6 +12,7 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import InsertQuery
 
+from django_idempotency.writes.payloads import is_prepared
 from django_idempotency.writes.recipes import Field, Recipe
 
 Statement = tuple[str, list[Any]]
@@ -70,13 +71,16 @@ class Writer:
         compared = [*self._recipe.key, self._recipe.hash]
         arrays = ", ".join(f"%s::{(field.db_type(self._connection) or '').split('(')[0]}[]" for field in compared)
         names = [f"c{number}" for number in range(len(compared))]
-        matches = " AND ".join(f"t.{self._column(field)} = o.{name}" for field, name in zip(compared, names, strict=True))
+        matches = " AND ".join(
+            f"t.{self._column(field)} = o.{name}" for field, name in zip(compared, names, strict=True)
+        )
         columns = ", ".join(f"t.{self._column(field)}" for field in self.returned)
         sql = (
             f"SELECT {columns}, o.place FROM unnest({arrays}) WITH ORDINALITY AS o({', '.join(names)}, place) "
             f"JOIN {self._table} AS t ON {matches} ORDER BY o.place FOR NO KEY UPDATE OF t"
         )
-        return sql, [[self._prepared(field, obj) for obj in objs] for field in compared]
+        keys = [[self._prepared(field, obj) for obj in objs] for field in self._recipe.key]
+        return sql, [*keys, [getattr(obj, self._recipe.hash.attname) for obj in objs]]
 
     def select(self, fields: Iterable[Field], objs: Sequence[models.Model]) -> Statement:
         """Return these fields of the rows that have the keys of these objects."""
@@ -124,7 +128,8 @@ class Writer:
         return "(xmax = 0)"
 
     def _prepared(self, field: Field, obj: models.Model) -> Any:
-        return field.get_db_prep_save(getattr(obj, field.attname), connection=self._connection)
+        value = getattr(obj, field.attname)
+        return value if is_prepared(field, value) else field.get_db_prep_save(value, connection=self._connection)
 
     def _own(self, field: Field) -> str:
         return f"{self._table}.{self._column(field)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 def _absent(field: models.Field[Any, Any]) -> NoReturn:
@@ -20,3 +21,7 @@ class DigestField(models.BinaryField):
 
     get_placeholder = property(_absent)
     get_placeholder_sql = property(_absent)
+
+    def get_db_prep_value(self, value: Any, connection: BaseDatabaseWrapper, prepared: bool = False) -> Any:
+        """Return bytes as they are; both drivers take them."""
+        return value
