@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,7 +12,13 @@ def _absent(field: models.Field[Any, Any]) -> NoReturn:
     raise AttributeError("get_placeholder")
 
 
-class DigestField(models.BinaryField):
+if TYPE_CHECKING:
+    _BinaryField = models.BinaryField[bytes | None, bytes | None]
+else:
+    _BinaryField = models.BinaryField
+
+
+class DigestField(_BinaryField):
     """32 bytes.
 
     Its placeholder is the common one. Django writes rows with a placeholder of a field's own by VALUES, with one
