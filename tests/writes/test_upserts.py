@@ -206,3 +206,10 @@ def test_a_listener_that_raises_undoes_it() -> None:
     finally:
         batch_answered.disconnect(refuse)
     assert not Price.objects.exists()
+
+
+@pytest.mark.parametrize(("operator", "expected"), [("<>", False), ("IS DISTINCT FROM", True)])
+def test_only_one_comparison_takes_null_for_a_value(operator: str, expected: bool) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT NULL {operator} 'new'")
+        assert bool(cursor.fetchone()[0]) is expected
