@@ -84,14 +84,14 @@ class Run(Generic[M]):
         This is for the second run of an import: it sends keys and digests alone, and the sequence is left alone.
         """
         objs, fields = [*batch.values()], self.writer.returned
-        savepoint = transaction.savepoint(using=self._alias)
-        rows = self._fetch(self.writer.probe(objs), fields)
+        with transaction.atomic(using=self._alias):
+            rows = self._fetch(self.writer.probe(objs), fields)
+            if len(rows) < len(objs):
+                # Not with locks in hand: what is inserted now may be waited for by who waits for one of them.
+                transaction.set_rollback(True, using=self._alias)
         if len(rows) < len(objs):
-            # Not with locks in hand: what is inserted now may be waited for by who waits for one of them.
-            transaction.savepoint_rollback(savepoint, using=self._alias)
             self._may_be_unchanged = False
             return False
-        transaction.savepoint_commit(savepoint, using=self._alias)
         for row in rows:
             self._settle(objs[row[-1] - 1], fields, row)
         return True
