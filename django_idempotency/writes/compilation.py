@@ -12,8 +12,8 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import InsertQuery
 
-from django_idempotency.writes.payloads import is_prepared
 from django_idempotency.writes.recipes import Field, Recipe
+from django_idempotency.writes.row_payloads import is_prepared
 
 Statement = tuple[str, list[Any]]
 #: The row before the update, of which PostgreSQL tells since this version.

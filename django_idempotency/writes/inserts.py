@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from django.db import models, router, transaction
 
-from django_idempotency.writes.entries import Key, Values
 from django_idempotency.writes.recipes import insert_recipe, names_of
 from django_idempotency.writes.results import UpsertResult
+from django_idempotency.writes.rows import Key, Values
 from django_idempotency.writes.runs import Run
 from django_idempotency.writes.upserts import BATCH_SIZE, tell
 

@@ -10,11 +10,11 @@ from django.db import models
 from django.db.models.base import ModelBase
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.writes.entries import Values
 from django_idempotency.writes.fields import DigestField
-from django_idempotency.writes.payloads import digester
 from django_idempotency.writes.recipes import HASH_FIELD, options_of, recipe
 from django_idempotency.writes.results import OUTCOMES, Outcome, UpsertResult
+from django_idempotency.writes.row_payloads import digester
+from django_idempotency.writes.rows import Values
 from django_idempotency.writes.upserts import BATCH_SIZE, upsert
 
 M = TypeVar("M", bound=models.Model, covariant=True)

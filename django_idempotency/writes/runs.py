@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 from django.db import connections, models, transaction
 
 from django_idempotency.writes.compilation import Statement, Writer
-from django_idempotency.writes.entries import Entries, Key
-from django_idempotency.writes.payloads import digester
 from django_idempotency.writes.recipes import Field, Recipe
 from django_idempotency.writes.results import Outcome, UpsertResult
+from django_idempotency.writes.row_payloads import digester
+from django_idempotency.writes.rows import Entries, Key
 
 M = TypeVar("M", bound=models.Model)
 #: Rows in a batch; a savepoint for fewer costs more than it may save.

@@ -10,9 +10,9 @@ from asgiref.sync import sync_to_async
 from django.db import models, router, transaction
 
 from django_idempotency.signals import batch_answered
-from django_idempotency.writes.entries import Values
 from django_idempotency.writes.recipes import options_of, recipe
 from django_idempotency.writes.results import UpsertResult
+from django_idempotency.writes.rows import Values
 from django_idempotency.writes.runs import Run
 
 M = TypeVar("M", bound=models.Model)

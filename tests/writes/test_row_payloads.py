@@ -11,7 +11,7 @@ import pytest
 from django.db import models
 from django.db.models import Value
 
-from django_idempotency.writes.payloads import canonical, digester, form_of
+from django_idempotency.writes.row_payloads import canonical, digester, form_of
 from tests.writes.models import Fact, Named, Price
 
 UTC_NOON = dt.datetime(2025, 6, 1, 12, tzinfo=dt.UTC)

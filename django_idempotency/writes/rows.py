@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from django.db import models
 
-from django_idempotency.writes.payloads import form_of
 from django_idempotency.writes.recipes import Field, Recipe
+from django_idempotency.writes.row_payloads import form_of
 
 M = TypeVar("M", bound=models.Model)
 #: A row by the names of its fields.
