@@ -8,6 +8,8 @@ from typing import ClassVar
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from django_idempotency.writes import UpsertMixin
+
 LARGEST_AMOUNT = 2**31 - 1
 
 
@@ -68,3 +70,19 @@ class BankTransaction(models.Model):
 
     def __str__(self) -> str:
         return f"{self.booked_on} {self.account} {self.amount_cents}"
+
+
+class Fact(UpsertMixin):
+    """What a nightly file says of a business: one row a key, however often the file is read."""
+
+    biz_key = models.CharField(max_length=64, unique=True)
+    amount_cents = models.BigIntegerField()
+    note = models.CharField(max_length=200, blank=True)
+    imported_at = models.DateTimeField(auto_now=True)
+
+    class Upsert:
+        key = ("biz_key",)
+        payload = ("amount_cents", "note")
+
+    def __str__(self) -> str:
+        return self.biz_key

@@ -22,6 +22,7 @@ from django_idempotency.http.checks import check_plain_views, check_policy, name
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 from django_idempotency.stores.caches import check_deployment
+from django_idempotency.writes.checks import check_upserts
 
 Messages = Iterator[checks.CheckMessage]
 
@@ -32,6 +33,7 @@ def register_all() -> None:
     checks.register(check_stores, "idempotency")
     checks.register(check_views, "idempotency")
     checks.register(check_contrib, "idempotency")
+    checks.register(check_upserts, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
 
 

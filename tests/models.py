@@ -2,6 +2,10 @@
 
 from django.db import models
 
+from tests.writes.models import Booking, Fact, Hostile, Named, Numbered, PlainBooking, Position, Price, Reading
+
+__all__ = ["Booking", "Fact", "Hostile", "Named", "Numbered", "Payment", "PlainBooking", "Position", "Price", "Reading"]
+
 
 class Payment(models.Model):
     """One row a payment."""

@@ -17,7 +17,11 @@ from demo_project.scenarios import SCENARIOS
 from demo_project.serving import HOST, free_port, is_free
 from tests.demo.commands import MANAGE, environment, manage
 
-ROWS = dict.fromkeys(SCENARIOS, 1) | {"manual re-run": 25, "bank file delivered twice": 30}
+ROWS = dict.fromkeys(SCENARIOS, 1) | {
+    "manual re-run": 25,
+    "bank file delivered twice": 30,
+    "nightly import, run again": 50,
+}
 
 
 def run_demo(*options: str, env: dict[str, str]) -> dict[str, Any]:
@@ -37,6 +41,7 @@ def assert_holds(report: dict[str, Any]) -> None:
     assert scenarios["load balancer resend"]["executed"] == 1
     assert scenarios["load balancer resend"]["replayed"] == 19
     assert scenarios["manual re-run"]["replayed"] == 50
+    assert scenarios["nightly import, run again"]["replayed"] == 100
     assert scenarios["same key, another amount"]["refused"] == 1
     assert scenarios["payout, bank answers late"]["replayed"] == 1
     assert scenarios["payout, worker killed"]["executed"] == 1
