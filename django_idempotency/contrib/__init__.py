@@ -1,0 +1,1 @@
+"""One file for each third party. Nothing here is imported unless the settings ask for it."""
