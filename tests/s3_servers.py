@@ -39,7 +39,7 @@ class S3:
 
     def entry(self, *, s3: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
         """Return an entry of STORAGES."""
-        inner = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": self.options(**(s3 or {}))}
+        inner = {"BACKEND": "tests.s3_storages.OneSessionS3Storage", "OPTIONS": self.options(**(s3 or {}))}
         return {
             "BACKEND": "django_idempotency.objects.ContentAddressedStorage",
             "OPTIONS": {"storage": inner, **options},

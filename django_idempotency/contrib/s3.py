@@ -57,7 +57,7 @@ class S3Writer(Writer):
     def _place(self, spool: IO[bytes], content: Content) -> bool:
         name, code = self.naming.name(content.hexdigest), ""
         # Only what is uploaded in parts is worth a look in advance.
-        if content.size > self.part_size and self._touch(name, content.size):
+        if content.size > self.part_size and self._head(name) and self._touch(name, content.size):
             return False
         for attempt in range(_ATTEMPTS):
             try:

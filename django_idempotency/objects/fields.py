@@ -86,6 +86,7 @@ class ContentAddressedFileField(models.FileField):
 
     attr_class = ContentAddressedFieldFile
     descriptor_class = ContentAddressedFileDescriptor
+    _alias: str | None = None
 
     def __init__(
         self,
@@ -97,10 +98,10 @@ class ContentAddressedFileField(models.FileField):
         **options: Any,
     ) -> None:
         self.filename_field = filename_field
-        self._alias = storage if isinstance(storage, str) else None
         # Names are asked for by the collector, a few hundred at a time.
         options = {"max_length": 160, "db_index": True, **options}
         super().__init__(verbose_name, name, storage=None if isinstance(storage, str) else storage, **options)
+        self._alias = storage if isinstance(storage, str) else None
 
     @property
     def storage(self) -> Any:
@@ -124,12 +125,11 @@ class ContentAddressedFileField(models.FileField):
 
     def deconstruct(self) -> Any:
         """Say what a migration needs."""
-        name, path, args, kwargs = super().deconstruct()
-        kwargs.pop("upload_to", None)
+        # Past FileField, which would look the storage up.
+        name, path, args, kwargs = super(models.FileField, self).deconstruct()
         kwargs["max_length"] = self.max_length
         kwargs["db_index"] = self.db_index  # type: ignore[attr-defined]
-        if self._alias:
-            kwargs["storage"] = self._alias
+        kwargs["storage"] = self._alias or getattr(self, "_storage_callable", self._storage)
         if self.filename_field:
             kwargs["filename_field"] = self.filename_field
         return name, path, args, kwargs

@@ -127,8 +127,8 @@ class FileWriter(Writer):
         return False
 
     def version(self, name: str) -> str:
-        """Return the number of the file, which differs if it is put anew."""
-        return str(self._path(name).stat().st_ino)
+        """Return the number and the time of the file: numbers are given out again."""
+        return _version(self._path(name))
 
     def condemn(self, name: str, version: str) -> bool:
         """Move the file, and back again if it was another one."""
@@ -136,7 +136,7 @@ class FileWriter(Writer):
         self._make_folder(aside.parent)
         with suppress(FileNotFoundError):
             target.replace(aside)
-            if str(aside.stat().st_ino) == version:
+            if _version(aside) == version:
                 return True
             with suppress(FileExistsError):
                 os.link(aside, target)
@@ -170,6 +170,11 @@ class FileWriter(Writer):
 
     def _path(self, name: str) -> Path:
         return Path(self.storage.path(self.prefix + name))
+
+
+def _version(path: Path) -> str:
+    found = path.stat()
+    return f"{found.st_ino} {found.st_mtime_ns}"
 
 
 def _time(seconds: float) -> datetime:

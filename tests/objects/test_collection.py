@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,8 +115,6 @@ def test_a_put_right_before_the_object_is_moved_gives_it_back(
         assert not storage.put(ContentFile(text)).created
         Document.objects.create(file=name)
 
-    from pathlib import Path
-
     moved = (Path, "rename") if isinstance(place, Files) else (type(storage.writer), "_delete")
     between(monkeypatch, *moved, put)
     done = collect(storage)
@@ -143,9 +142,8 @@ def test_a_reference_that_moves_between_rows_unseen_gives_the_object_back(
 
 
 def test_one_collector_at_a_time(storage: ContentAddressedStorage, place: Place) -> None:
-    with storage.writer.exclusive():
-        with pytest.raises(CollectorRunning):
-            collect(place.storage())
+    with storage.writer.exclusive(), pytest.raises(CollectorRunning):
+        collect(place.storage())
     collect(place.storage())
 
 
@@ -212,8 +210,7 @@ def test_a_writer_says_what_it_leaves_behind(storage: ContentAddressedStorage, p
         client.create_multipart_upload(**{**at, "Key": "of/others"})
         storage.put(ContentFile(text))
         place.age(f"touched/{name}")
-        next(iter(place.s3.uploads().values())).initiated = None
-        leftovers = 1
+        leftovers = 2
     else:
         place.write("tmp/tmpdead", b"half of it")
         place.write("tmp/tmpalive", b"half of it")
