@@ -20,6 +20,7 @@ from demo_project.results import Exchange
 TOKEN = "alice-demo-token"
 PATH = "/api/charges/"
 PAYOUTS = "/api/payouts/"
+RECEIPTS = "/api/receipts/"
 ASYNC = "/api/async/charges/"
 _LONGEST_PAUSE = 0.5
 _PATIENCE = 30.0

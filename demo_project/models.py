@@ -8,6 +8,8 @@ from typing import ClassVar
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from django_idempotency.objects import ContentAddressedFileField
+
 LARGEST_AMOUNT = 2**31 - 1
 
 
@@ -19,6 +21,11 @@ def new_charge_id() -> str:
 def new_payout_id() -> str:
     """Return ``po_`` and 24 random hex digits."""
     return f"po_{secrets.token_hex(12)}"
+
+
+def new_receipt_id() -> str:
+    """Return ``rc_`` and 24 random hex digits."""
+    return f"rc_{secrets.token_hex(12)}"
 
 
 class Charge(models.Model):
@@ -52,6 +59,19 @@ class Payout(models.Model):
         constraints: ClassVar = [
             models.CheckConstraint(condition=models.Q(amount_cents__gt=0), name="demo_payout_amount_positive"),
         ]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Receipt(models.Model):
+    """A report that somebody has uploaded; receipts of the same report share its content."""
+
+    id = models.CharField(primary_key=True, max_length=27, default=new_receipt_id, editable=False)
+    user_id = models.CharField(max_length=64, db_index=True)
+    file_name = models.CharField(max_length=255, blank=True)
+    file = ContentAddressedFileField(storage="blobs", filename_field="file_name")
+    created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.id

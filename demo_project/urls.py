@@ -9,11 +9,13 @@ from rest_framework.routers import SimpleRouter
 from demo_project.pages import ChargeFormView, ChargeView
 from demo_project.payouts import PayoutViewSet
 from demo_project.plain import acreate_charge, create_charge
+from demo_project.receipts import ReceiptViewSet
 from demo_project.views import ChargeViewSet
 
 router = SimpleRouter()
 router.register("charges", ChargeViewSet)
 router.register("payouts", PayoutViewSet)
+router.register("receipts", ReceiptViewSet)
 
 urlpatterns = [
     path("", TemplateView.as_view(template_name="demo/index.html")),

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from demo_project.banking import ledger
 from demo_project.clients import PATH, TOKEN, new_key
-from demo_project.models import Charge, Payout
+from demo_project.models import Charge, Payout, Receipt
 from demo_project.reports import Report
 from demo_project.results import Facts
 from demo_project.scenarios import SCENARIOS, play
@@ -122,8 +122,8 @@ class Command(BaseCommand):
 
 
 def _rows_of(user_id: str) -> tuple[str, ...]:
-    charges, payouts = Charge.objects.values_list("id", flat=True), Payout.objects.values_list("id", flat=True)
-    return (*charges.filter(user_id=user_id), *payouts.filter(user_id=user_id))
+    ids = (model._default_manager.values_list("id", flat=True) for model in (Charge, Payout, Receipt))
+    return tuple(found for rows in ids for found in rows.filter(user_id=user_id))
 
 
 def _progress() -> Progress:
