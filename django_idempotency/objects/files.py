@@ -33,6 +33,9 @@ class FileWriter(Writer):
                 for chunk in content:
                     file.write(chunk)
                 file.flush()
+                # A duplicate is not worth waiting for the disk.
+                if self._touch(self.naming.name(content.hexdigest), content.size):
+                    return False
                 os.fchmod(file.fileno(), self._mode())
                 os.fsync(file.fileno())
             return self._place(temporary, content)
@@ -54,13 +57,22 @@ class FileWriter(Writer):
                 os.link(temporary, target)
                 _sync(target.parent)
                 return True
+            if self._touch(name, content.size):
+                return False
             with suppress(FileNotFoundError):  # a collector has moved it away since
-                os.utime(target)
                 if target.stat().st_size != content.size:
                     return self._heal(temporary, name)
-                _sync(target.parent)  # whoever linked it may not have come to this yet
-                return False
         raise ObjectContended
+
+    def _touch(self, name: str, size: int) -> bool:
+        """Say that the object is wanted; tell whether it is there, and whole."""
+        target = self._path(name)
+        with suppress(FileNotFoundError):
+            os.utime(target)
+            if target.stat().st_size == size:
+                _sync(target.parent)  # whoever linked it may not have come to this yet
+                return True
+        return False
 
     def _heal(self, temporary: str, name: str) -> bool:
         """Put whole content in the place of a part of it, in one step; keep a link to what was there."""
@@ -158,11 +170,12 @@ class FileWriter(Writer):
         self._path(COLLECTED + name).unlink(missing_ok=True)
 
     def leftovers(self, before: datetime, *, dry_run: bool) -> int:
-        """Delete temporary files that nobody has written to since then."""
+        """Delete temporary files that nobody has written to since then, or that have been linked to their name."""
         count = 0
         for path in self._path(_TEMPORARY).glob("tmp*"):
             with suppress(FileNotFoundError):
-                if _time(path.stat().st_mtime) < before:
+                found = path.stat()
+                if found.st_nlink > 1 or _time(found.st_mtime) < before:
                     count += 1
                     if not dry_run:
                         path.unlink()

@@ -77,9 +77,10 @@ def test_a_kill_while_writing_leaves_no_part_of_an_object(kills: int, tmp_path: 
     assert len(leftovers) > kills / 4, "hardly a kill has hit a write"
     assert facts["objects"] == len(place.names() - leftovers) > kills
     collector = Collector(storage=place.storage(), grace=HOUR, second=HOUR, actor="user:alice")
-    assert collector.run().leftovers == 0
-    for name in leftovers:
+    linked = {name for name in leftovers if (tmp_path / name).stat().st_nlink > 1}
+    assert collector.run().leftovers == len(linked)
+    for name in leftovers - linked:
         place.age(name)
-    assert collector.run().leftovers == len(leftovers)
-    assert not any(name.startswith("tmp/") for name in place.names())
+    assert collector.run().leftovers == len(leftovers - linked)
+    assert len(place.names()) == facts["objects"]
     assert corrupt(place) == []
