@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,18 +63,20 @@ class Writer(ABC):
 
     def open(self, name: str) -> File[Any]:
         """Open an object for reading, also one that has been collected, but not yet purged."""
-        try:
-            opened: File[Any] = self.storage.open(self.prefix + name, "rb")
-        except FileNotFoundError:
-            if not self.supports_collection:
-                raise
-            opened = self.storage.open(self.prefix + COLLECTED + name, "rb")
-        return opened
+        for place in self._places:
+            with suppress(FileNotFoundError):
+                opened: File[Any] = self.storage.open(self.prefix + place + name, "rb")
+                return opened
+        raise FileNotFoundError(name)
 
     def exists(self, name: str) -> bool:
         """Tell whether an object can be opened."""
-        places = ["", COLLECTED] if self.supports_collection else [""]
-        return any(self.storage.exists(self.prefix + place + name) for place in places)
+        return any(self.storage.exists(self.prefix + place + name) for place in self._places)
+
+    @property
+    def _places(self) -> tuple[str, ...]:
+        """Where to look, in this order: what was in neither place may have been given back in between."""
+        return ("", COLLECTED, "") if self.supports_collection else ("",)
 
     def url(self, name: str, filename: str | None) -> str:
         """Return an address that a browser saves under the file name, where the storage can say so."""

@@ -111,9 +111,9 @@ def test_a_put_right_before_the_object_is_moved_gives_it_back(
 ) -> None:
     name = old(storage, place, text)
 
+    # The row that is to refer to it has not been committed yet, so that nothing else speaks for the object.
     def put() -> None:
         assert not storage.put(ContentFile(text)).created
-        Document.objects.create(file=name)
 
     moved = (Path, "rename") if isinstance(place, Files) else (type(storage.writer), "_delete")
     between(monkeypatch, *moved, put)
@@ -220,3 +220,19 @@ def test_a_writer_says_what_it_leaves_behind(storage: ContentAddressedStorage, p
     assert collect(storage).leftovers == leftovers
     assert collect(storage).leftovers == 0
     assert place.read(name) == text
+
+
+def test_what_is_given_back_while_it_is_looked_for_is_found(
+    monkeypatch: pytest.MonkeyPatch, storage: ContentAddressedStorage, place: Place, text: bytes
+) -> None:
+    name = old(storage, place, text)
+    collect(storage)
+    inner = type(storage.writer.storage)
+
+    def give_back() -> None:
+        storage.writer.restore(name)
+        storage.writer.purge(name)
+
+    between(monkeypatch, inner, "_open", give_back, nth=2)
+    with storage.open(name) as file:
+        assert file.read() == text

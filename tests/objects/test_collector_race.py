@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 
 import pytest
 from django.core.files.base import ContentFile
@@ -40,12 +40,13 @@ def test_no_content_that_a_row_refers_to_is_ever_gone(
             Document.objects.all().delete()
             _let_all_be_old(place, set(names.values()))
             together = Barrier(UPLOADERS + 1)
-            collection = pool.submit(_collect, together)
-            uploads = [pool.submit(_upload, together, chance.sample(texts, 3)) for _ in range(UPLOADERS)]
+            collected = Event()
+            collection = pool.submit(_collect, together, collected)
+            uploads = [pool.submit(_upload, together, collected, chance.sample(texts, 3)) for _ in range(UPLOADERS)]
             for text, created in (put for upload in uploads for put in upload.result()):
                 counts["uploads"] += 1
                 counts["found there"] += not created
-                assert storage.verify(names[text])  # though the collector is still at work
+                assert storage.verify(names[text])
             counts["collected"] += collection.result().set_aside
             for name in Document.objects.values_list("file", flat=True):
                 assert name in place.names()  # and now where it belongs
@@ -60,25 +61,31 @@ def _let_all_be_old(place: Place, names: set[str]) -> None:
             place.age(name)
 
 
-def _collect(together: Barrier) -> Collected:
+def _collect(together: Barrier, collected: Event) -> Collected:
     storage = storages["blobs"]
     assert isinstance(storage, ContentAddressedStorage)
     together.wait(30)
     try:
         return Collector(storage=storage, grace=HOUR, second=HOUR, actor="user:alice").run()
     finally:
+        collected.set()
         connections.close_all()
 
 
-def _upload(together: Barrier, texts: list[bytes]) -> list[tuple[bytes, bool]]:
-    """Put, and let a row refer to it, as a request does."""
+def _upload(together: Barrier, collected: Event, texts: list[bytes]) -> list[tuple[bytes, bool]]:
+    """Put, and let a row refer to it: the first at once, the others once the collector has looked for rows in vain."""
     together.wait(30)
     done = []
     try:
         for text in texts:
-            document = Document.objects.create(file=ContentFile(text, "a.txt"))
+            document = Document()
+            document.file.save("a.txt", ContentFile(text), save=text is texts[0])
             assert document.file.blob
-            done.append((text, document.file.blob.created))
-        return done
+            assert document.file.storage.verify(document.file.name)  # while the collector is at work
+            done.append((document, text, document.file.blob.created))
+        assert collected.wait(60)
+        for document, _, _ in done:
+            document.save()
+        return [(text, created) for _, text, created in done]
     finally:
         connections.close_all()
