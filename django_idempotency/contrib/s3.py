@@ -18,10 +18,11 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import uniform
 from tempfile import SpooledTemporaryFile
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from botocore.exceptions import ClientError
 from django.core import checks
+from django.core.files.base import File
 from django.utils.http import content_disposition_header
 
 from django_idempotency.objects.blobs import Content
@@ -111,6 +112,18 @@ class S3Writer(Writer):
             with suppress(ClientError):
                 self._client.abort_multipart_upload(**upload)
             raise
+
+    def _open(self, path: str) -> File[Any]:
+        """Download at once: of a file that S3Storage opens lazily the object may be gone when it is read."""
+        opened: Any = self.storage.open(path, "rb")
+        try:
+            opened.file  # noqa: B018
+        except ClientError as error:
+            opened.close()
+            if _code(error) in _MISSING:
+                raise FileNotFoundError(path) from error
+            raise
+        return cast("File[Any]", opened)
 
     def entries(self, below: str = "") -> Iterator[Entry]:
         """List the keys."""

@@ -135,8 +135,7 @@ class ContentAddressedStorage(Storage):
 
     def size(self, name: str) -> int:
         """Return the number of bytes. Raises FileNotFoundError."""
-        with self.open(name) as file:
-            return file.size
+        return self.writer.size(self.naming.resolve(name))
 
     def path(self, name: str) -> str:
         """Return the path in a file system. Raises NotImplementedError where the objects are elsewhere."""

@@ -65,8 +65,19 @@ class Writer(ABC):
         """Open an object for reading, also one that has been collected, but not yet purged."""
         for place in self._places:
             with suppress(FileNotFoundError):
-                opened: File[Any] = self.storage.open(self.prefix + place + name, "rb")
-                return opened
+                return self._open(self.prefix + place + name)
+        raise FileNotFoundError(name)
+
+    def _open(self, path: str) -> File[Any]:
+        """Open what can be read to its end from now on. Raises FileNotFoundError."""
+        opened: File[Any] = self.storage.open(path, "rb")
+        return opened
+
+    def size(self, name: str) -> int:
+        """Return the number of bytes. Raises FileNotFoundError."""
+        for place in self._places:
+            with suppress(FileNotFoundError):
+                return int(self.storage.size(self.prefix + place + name))
         raise FileNotFoundError(name)
 
     def exists(self, name: str) -> bool:
