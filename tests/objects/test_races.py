@@ -22,7 +22,7 @@ from django_idempotency.objects.collection import Collector
 from tests.objects.conftest import Files, Place
 
 ROOT = Path(__file__).parents[2]
-CONTENTS, PROCESSES, THREADS, PUTS = 20, 4, 5, 150
+CONTENTS, PROCESSES, THREADS, PUTS = 20, 4, 2, 150
 HOUR = timedelta(hours=1)
 PUTTING = [sys.executable, "-m", "tests.objects.racing"]
 
