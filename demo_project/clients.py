@@ -21,6 +21,7 @@ from demo_project.results import Exchange
 TOKEN = "alice-demo-token"
 PATH = "/api/charges/"
 PAYOUTS = "/api/payouts/"
+RECEIPTS = "/api/receipts/"
 ASYNC = "/api/async/charges/"
 FEED = "/api/bank-feed/"
 _LONGEST_PAUSE = 0.5

@@ -8,6 +8,7 @@ from typing import ClassVar
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
+from django_idempotency.objects import ContentAddressedFileField
 from django_idempotency.writes import UpsertMixin
 
 LARGEST_AMOUNT = 2**31 - 1
@@ -21,6 +22,11 @@ def new_charge_id() -> str:
 def new_payout_id() -> str:
     """Return ``po_`` and 24 random hex digits."""
     return f"po_{secrets.token_hex(12)}"
+
+
+def new_receipt_id() -> str:
+    """Return ``rc_`` and 24 random hex digits."""
+    return f"rc_{secrets.token_hex(12)}"
 
 
 class Charge(models.Model):
@@ -86,3 +92,16 @@ class Fact(UpsertMixin):
 
     def __str__(self) -> str:
         return self.biz_key
+
+
+class Receipt(models.Model):
+    """A report that somebody has uploaded; receipts of the same report share its content."""
+
+    id = models.CharField(primary_key=True, max_length=27, default=new_receipt_id, editable=False)
+    user_id = models.CharField(max_length=64, db_index=True)
+    file_name = models.CharField(max_length=255, blank=True)
+    file = ContentAddressedFileField(storage="blobs", filename_field="file_name")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.id

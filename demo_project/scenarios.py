@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from demo_project import feed_scenarios, import_scenarios, payout_scenarios
+from demo_project import feed_scenarios, import_scenarios, payout_scenarios, receipt_scenarios
 from demo_project.browsers import FORM, browser
 from demo_project.clients import ASYNC, Client, Payment, http_client
 from demo_project.results import Check, Exchange, Facts
@@ -150,6 +150,7 @@ SCENARIOS: dict[str, Scenario] = {
     "async view, client gone": async_client_gone,
     "bank file delivered twice": feed_scenarios.statement_delivered_twice,
     "nightly import, run again": import_scenarios.nightly_rerun,
+    "the same report uploaded twice": receipt_scenarios.uploaded_twice,
 }
 
 

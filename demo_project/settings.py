@@ -8,6 +8,7 @@
 ``DJANGO_ALLOWED_HOSTS``  host names, comma-separated; by default those of this machine alone.
 ``DEMO_BANK_URL``         the bank that payouts call: ``python -m demo_project.bank`` starts one and prints its address.
 ``DEMO_LEASE_SECONDS``    how long after a crash a payout is free to be retried; by default 10.
+``DEMO_OBJECTS``          the folder of the reports that are uploaded; by default ``demo-objects`` beside ``manage.py``.
 ``DEMO_FAULTS``           1 obeys the header X-Demo-Fault, and passes X-Bank-Fault on to the bank.
 """
 
@@ -135,6 +136,19 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "blobs": {
+        "BACKEND": "django_idempotency.objects.ContentAddressedStorage",
+        "OPTIONS": {
+            "storage": {
+                "BACKEND": "django.core.files.storage.FileSystemStorage",
+                "OPTIONS": {"location": os.environ.get("DEMO_OBJECTS") or BASE_DIR / "demo-objects"},
+            }
+        },
+    },
+}
 # Static files are served from where the applications keep them, so that nothing has to be collected.
 WHITENOISE_USE_FINDERS = True
 # Without DEBUG, Django would mail errors to nobody instead of logging them.

@@ -10,12 +10,14 @@ from demo_project.feeds import BankFeedView
 from demo_project.pages import ChargeFormView, ChargeView
 from demo_project.payouts import PayoutViewSet
 from demo_project.plain import acreate_charge, create_charge
+from demo_project.receipts import ReceiptViewSet
 from demo_project.views import ChargeViewSet
 from django_idempotency.contrib.prometheus import metrics
 
 router = SimpleRouter()
 router.register("charges", ChargeViewSet)
 router.register("payouts", PayoutViewSet)
+router.register("receipts", ReceiptViewSet)
 
 urlpatterns = [
     path("", TemplateView.as_view(template_name="demo/index.html")),

@@ -19,6 +19,7 @@ from django_idempotency.conf import PREFIX, SETTING_NAMES, settings
 from django_idempotency.core.keys import KEY_FORMATS
 from django_idempotency.core.policies import Policy
 from django_idempotency.http.checks import check_plain_views, check_policy, named_views
+from django_idempotency.objects.checks import check_objects
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 from django_idempotency.stores.caches import check_deployment
@@ -34,6 +35,7 @@ def register_all() -> None:
     checks.register(check_views, "idempotency")
     checks.register(check_contrib, "idempotency")
     checks.register(check_upserts, "idempotency")
+    checks.register(check_objects, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
 
 

@@ -2,6 +2,7 @@
 
 from django.db import models
 
+from django_idempotency.objects import ContentAddressedFileField
 from tests.writes.models import Booking, Fact, Hostile, Named, Numbered, PlainBooking, Position, Price, Reading
 
 __all__ = ["Booking", "Fact", "Hostile", "Named", "Numbered", "Payment", "PlainBooking", "Position", "Price", "Reading"]
@@ -15,6 +16,20 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reference} {self.amount}"
+
+    class Meta:
+        app_label = "tests"
+
+
+class Document(models.Model):
+    """Refers to content."""
+
+    file_name = models.CharField(max_length=40, default="")
+    file = ContentAddressedFileField(filename_field="file_name", blank=True)
+    copy = ContentAddressedFileField(blank=True)
+
+    def __str__(self) -> str:
+        return self.file_name
 
     class Meta:
         app_label = "tests"

@@ -1,1 +1,1 @@
-"""One file for each third party. Nothing imports from here; name in INSTALLED_APPS what you use."""
+"""One file for each third party. Nothing here is imported unless the settings ask for it."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
@@ -14,8 +16,14 @@ def environment(database_url: str | None, **variables: str) -> dict[str, str]:
     """Return what a process of the demo is started with."""
     dropped = ("DATABASE_URL", "DEMO_FAULTS", "REDIS_URL")
     inherited = {name: value for name, value in os.environ.items() if name not in dropped}
+    inherited["DEMO_OBJECTS"] = _objects()
     chosen = {} if database_url is None else {"DATABASE_URL": database_url}
     return {**inherited, "DJANGO_SETTINGS_MODULE": "demo_project.settings", **chosen, **variables}
+
+
+@cache
+def _objects() -> str:
+    return tempfile.mkdtemp(prefix="django-idempotency-demo-objects-")
 
 
 def manage(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:

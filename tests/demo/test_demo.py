@@ -21,6 +21,7 @@ ROWS = dict.fromkeys(SCENARIOS, 1) | {
     "manual re-run": 25,
     "bank file delivered twice": 30,
     "nightly import, run again": 50,
+    "the same report uploaded twice": 2,
 }
 
 

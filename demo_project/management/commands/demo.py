@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from demo_project.banking import ledger
 from demo_project.clients import PATH, TOKEN, new_key
-from demo_project.models import BankTransaction, Charge, Fact, Payout
+from demo_project.models import BankTransaction, Charge, Fact, Payout, Receipt
 from demo_project.reports import Report
 from demo_project.results import Facts
 from demo_project.scenarios import SCENARIOS, play
@@ -122,10 +122,10 @@ class Command(BaseCommand):
 
 
 def _rows_of(user_id: str) -> tuple[str, ...]:
-    charges, payouts = Charge.objects.values_list("id", flat=True), Payout.objects.values_list("id", flat=True)
+    ids = (model._default_manager.values_list("id", flat=True) for model in (Charge, Payout, Receipt))
     lines = BankTransaction.objects.filter(account=user_id).values_list("id", flat=True)
     facts = Fact.objects.filter(biz_key__startswith=f"{user_id}-").values_list("biz_key", flat=True)
-    return (*charges.filter(user_id=user_id), *payouts.filter(user_id=user_id), *map(str, lines), *facts)
+    return (*(found for rows in ids for found in rows.filter(user_id=user_id)), *map(str, lines), *facts)
 
 
 def _progress() -> Progress:
