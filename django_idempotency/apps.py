@@ -1,6 +1,7 @@
 """The Django application: label ``idempotency``, tables ``idempotency_*``."""
 
 from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,9 +14,10 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, connect the listeners."""
+        """Register the checks, connect the listeners, import the projections of all apps."""
         from django_idempotency import checks
         from django_idempotency.audit import events
 
         checks.register_all()
         events.connect()
+        autodiscover_modules("projections")

@@ -18,6 +18,7 @@ from django_idempotency.conf import PREFIX, SETTING_NAMES, settings
 from django_idempotency.core.keys import KEY_FORMATS
 from django_idempotency.core.policies import Policy
 from django_idempotency.http.checks import check_plain_views, check_policy, named_views
+from django_idempotency.reprocessing.checks import check_projections
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 from django_idempotency.stores.caches import check_deployment
@@ -30,6 +31,7 @@ def register_all() -> None:
     checks.register(check_settings, "idempotency")
     checks.register(check_stores, "idempotency")
     checks.register(check_views, "idempotency")
+    checks.register(check_projections, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
 
 

@@ -2,5 +2,6 @@
 
 from django_idempotency.admin.audit import AuditEventAdmin
 from django_idempotency.admin.records import RecordAdmin
+from django_idempotency.admin.reprocessing import GenerationAdmin, WatermarkRowAdmin
 
-__all__ = ["AuditEventAdmin", "RecordAdmin"]
+__all__ = ["AuditEventAdmin", "GenerationAdmin", "RecordAdmin", "WatermarkRowAdmin"]
