@@ -23,17 +23,20 @@ def check_projections(app_configs: object = None, **kwargs: Any) -> list[checks.
 
 
 def check_all(projections: Iterable[Projection]) -> Messages:
-    """Check these, and that no two have the same name."""
+    """Check these, and that no two share a name or a model."""
     projections = list(projections)
-    for name, count in Counter(projection.name for projection in projections).items():
-        if count > 1:
-            yield checks.Error(
-                f"{count} projections are called {name}.",
-                hint="Give one a name of its own: name = …",
-                id="idempotency.E075",
-            )
+    yield from _check_twins("name", Counter(projection.name for projection in projections))
+    models_of = (getattr(projection, "model", None) for projection in projections)
+    yield from _check_twins("model", Counter(model.__qualname__ for model in models_of if isinstance(model, type)))
     for projection in projections:
         yield from _check(projection)
+
+
+def _check_twins(what: str, counts: Counter[str]) -> Messages:
+    for value, count in counts.items():
+        if count > 1:
+            message = f"{count} projections have the {what} {value}."
+            yield checks.Error(message, hint=f"Give each a {what} of its own.", id="idempotency.E075")
 
 
 def _check(projection: Projection) -> Messages:

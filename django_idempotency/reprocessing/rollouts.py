@@ -130,14 +130,15 @@ class Rollout:
     def _begin(self) -> Generation:
         """Return the version's row, new or as it is, with a table behind it."""
         version, model = self.projection.version, self.projection.model
-        new = {
+        new: dict[str, Any] = {
             "table": tables.versioned(model._meta.db_table, version),
             "state": _BUILDING,
             "created_at": now(self._alias),
         }
-        generation, is_new = generations(self.projection).get_or_create(
-            projection=self.projection.name, version=version, defaults=new
-        )
+        known = generations(self.projection)
+        if tables.kind(self._alias, new["table"]) and not known.filter(version=version).exists():
+            raise WrongState(f"The table {new['table']} is not of this projection; rename or drop it.")
+        generation, is_new = known.get_or_create(projection=self.projection.name, version=version, defaults=new)
         if not is_new and generation.state == _DROPPED:
             fresh = {**new, "rows_read": 0, "built_at": None, "verified_at": None, "promoted_at": None}
             generations(self.projection).filter(pk=generation.pk, state=_DROPPED).update(**fresh)

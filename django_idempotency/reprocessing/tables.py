@@ -41,7 +41,7 @@ def _options(model: Model, version: int) -> dict[str, Any]:
     """Return the Meta options that shape the table; indexes are named once in a schema, so each version has its own."""
     meta = model._meta
     return {
-        "managed": False,
+        "managed": True,  # else Django would leave its indexes out
         "indexes": [_renamed(index, version) for index in meta.indexes],
         "constraints": [_renamed(constraint, version) for constraint in meta.constraints],
         "unique_together": meta.unique_together,

@@ -286,3 +286,9 @@ def test_status_tells_where_each_version_stands() -> None:
     assert last
     assert first["position"] == second["position"] == [str(last.pk)]
     assert watermark(Adding(version=1)).position == (last.pk,)
+
+
+def test_a_table_of_somebody_else_is_left_alone() -> None:
+    Rollout(Adding(version=1)).build()
+    with pytest.raises(WrongState, match="not of this projection"):
+        Rollout(Recounting(version=1)).build()

@@ -89,7 +89,7 @@ def test_a_build_that_runs_beside_a_late_writer_counts_it_with_the_next_catch_up
         late = start(enter_and_wait, gate)
         gate.wait_until_reached()
         enter(10)
-        by_snapshot, by_number = Rollout(BySnapshot(version=1)), Rollout(Adding(version=1))
+        by_snapshot, by_number = Rollout(BySnapshot(version=2)), Rollout(Adding(version=1))
         by_snapshot.build()
         by_number.build()
         gate.open()
