@@ -238,7 +238,9 @@ def test_each_window_that_moves_on_is_told_and_an_empty_one_is_not() -> None:
     told: list[Any] = []
 
     def listen(**facts: Any) -> None:
-        told.append((facts["operation"], facts["layer"], facts["outcome"], transaction.get_connection().in_atomic_block))
+        told.append(
+            (facts["operation"], facts["layer"], facts["outcome"], transaction.get_connection().in_atomic_block)
+        )
 
     operation_answered.connect(listen)
     try:
