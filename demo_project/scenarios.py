@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from demo_project import payout_scenarios
+from demo_project import backfill_scenarios, payout_scenarios
 from demo_project.browsers import FORM, browser
 from demo_project.clients import ASYNC, Client, Payment, http_client
 from demo_project.results import Check, Exchange, Facts
@@ -148,6 +148,7 @@ SCENARIOS: dict[str, Scenario] = {
     "payout, worker killed": payout_scenarios.worker_killed,
     "form sent twice": form_sent_twice,
     "async view, client gone": async_client_gone,
+    "backfill re-run": backfill_scenarios.backfill_rerun,
 }
 
 

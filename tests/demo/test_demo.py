@@ -17,7 +17,7 @@ from demo_project.scenarios import SCENARIOS
 from demo_project.serving import HOST, free_port, is_free
 from tests.demo.commands import MANAGE, environment, manage
 
-ROWS = {name: 25 if name == "manual re-run" else 1 for name in SCENARIOS}
+ROWS = {name: {"manual re-run": 25, "backfill re-run": 12}.get(name, 1) for name in SCENARIOS}
 
 
 def run_demo(*options: str, env: dict[str, str]) -> dict[str, Any]:

@@ -48,9 +48,14 @@ def test_bounds_are_half_open_and_meet() -> None:
 
 def test_an_exception_leaves_the_watermark_and_the_effects_as_they_were() -> None:
     work(integers(), 3)
-    with pytest.raises(LookupError), integers().window(upto=5):
-        Entry.objects.create(account="lost", amount=1)
-        raise LookupError
+
+    def fail() -> None:
+        with integers().window(upto=5):
+            Entry.objects.create(account="lost", amount=1)
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        fail()
     assert integers().position == 3
     assert not Entry.objects.filter(account="lost").exists()
 
@@ -204,9 +209,14 @@ def test_many_runners_take_each_row_once() -> None:
 
 def test_a_watermark_that_was_moved_meanwhile_undoes_the_window() -> None:
     work(integers(), 3)
-    with pytest.raises(WatermarkMoved), integers().window(upto=5):
-        WatermarkRow.objects.update(position="[9]", moves=99)
-        Entry.objects.create(account="lost", amount=1)
+
+    def move_meanwhile() -> None:
+        with integers().window(upto=5):
+            WatermarkRow.objects.update(position="[9]", moves=99)
+            Entry.objects.create(account="lost", amount=1)
+
+    with pytest.raises(WatermarkMoved):
+        move_meanwhile()
     assert integers().position == 3
     assert not Entry.objects.filter(account="lost").exists()
 
