@@ -1,7 +1,8 @@
 """SIGKILL of a build, again and again: it goes on where it broke off, and reads each row once.
 
 ``python -m pytest -m campaign tests/reprocessing/test_kill.py`` kills 50 builds, on PostgreSQL or, with
-``DATABASE_URL=sqlite``, on SQLite; the default run kills three.
+``DATABASE_URL=sqlite``, on SQLite; the default run kills three. IDEMPOTENCY_KILLS and IDEMPOTENCY_SEED override the
+number and the moments.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def kill_after(batches: int, chance: random.Random) -> int:
 
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.campaign)])
 def test_a_build_that_is_killed_goes_on_and_comes_to_the_same(kills: int) -> None:
+    kills = int(os.environ.get("IDEMPOTENCY_KILLS", kills))
     seed = int(os.environ.get("IDEMPOTENCY_SEED", 0))
     chance = random.Random(seed)
     enter(ROWS)
