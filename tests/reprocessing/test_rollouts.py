@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from django_idempotency.reprocessing import Decision, Rollout, VerificationFailed
 from django_idempotency.reprocessing.errors import NoSuchGeneration, WrongState
@@ -292,3 +292,19 @@ def test_a_table_of_somebody_else_is_left_alone() -> None:
     Rollout(Adding(version=1)).build()
     with pytest.raises(WrongState, match="not of this projection"):
         Rollout(Recounting(version=1)).build()
+
+
+def test_a_batch_and_its_progress_are_seen_by_others_from_the_same_commit_on() -> None:
+    class Watched(Adding, register=False):
+        seen: list[Any] = []
+
+        def apply(self, into: Any, rows: Any) -> None:
+            super().apply(into, rows)
+            position = (rows[-1].pk,)
+            transaction.on_commit(
+                lambda: self.seen.append(seen_from_outside(lambda: watermark(self).position) == position)
+            )
+
+    enter(20)
+    Rollout(Watched(version=1)).build()
+    assert Watched.seen == [True, True, True]
