@@ -45,19 +45,19 @@ def test_projections_that_work_are_clean(projection: Any) -> None:
 @pytest.mark.parametrize(
     ("projection", "wrong"),
     [
-        (make(strategy="copy"), ["idempotency.E070"]),
-        (NoModel, ["idempotency.E071"]),
-        (make(model="tests.Total"), ["idempotency.E071"]),
-        (make(version=0), ["idempotency.E071"]),
-        (make(version="2"), ["idempotency.E071"]),
-        (make(source=QuerySetSource(Entry.objects.all(), by=("nothing",))), ["idempotency.E072"]),
-        (make(source=QuerySetSource(Entry.objects.all(), by=("account_id",))), ["idempotency.E072"]),
-        (make(source=QuerySetSource(Entry.objects.all(), lag=timedelta(1))), ["idempotency.E072"]),
-        (make(model=Payment), ["idempotency.E073"]),
+        (make(strategy="copy"), ["idempotency.E080"]),
+        (NoModel, ["idempotency.E081"]),
+        (make(model="tests.Total"), ["idempotency.E081"]),
+        (make(version=0), ["idempotency.E081"]),
+        (make(version="2"), ["idempotency.E081"]),
+        (make(source=QuerySetSource(Entry.objects.all(), by=("nothing",))), ["idempotency.E082"]),
+        (make(source=QuerySetSource(Entry.objects.all(), by=("account_id",))), ["idempotency.E082"]),
+        (make(source=QuerySetSource(Entry.objects.all(), lag=timedelta(1))), ["idempotency.E082"]),
+        (make(model=Payment), ["idempotency.E083"]),
         (make(AddingByName, model=Payment), []),
-        (NoBuild, ["idempotency.E074"]),
-        (make(NoBuild, source=QuerySetSource(Entry.objects.all())), ["idempotency.E074"]),
-        (make(source=QuerySetSource(Entry.objects.all(), by=("at", "id"))), ["idempotency.W076"]),
+        (NoBuild, ["idempotency.E084"]),
+        (make(NoBuild, source=QuerySetSource(Entry.objects.all())), ["idempotency.E084"]),
+        (make(source=QuerySetSource(Entry.objects.all(), by=("at", "id"))), ["idempotency.W086"]),
     ],
 )
 def test_what_cannot_work_is_an_error(projection: Any, wrong: list[str]) -> None:
@@ -65,8 +65,8 @@ def test_what_cannot_work_is_an_error(projection: Any, wrong: list[str]) -> None
 
 
 def test_two_projections_of_one_name_or_one_model_are_an_error() -> None:
-    assert ids(Adding, make(AddingByName, name="totals")) == ["idempotency.E075"]
-    assert ids(Adding, make(name="others")) == ["idempotency.E075"]
+    assert ids(Adding, make(AddingByName, name="totals")) == ["idempotency.E085"]
+    assert ids(Adding, make(name="others")) == ["idempotency.E085"]
 
 
 def test_the_projections_of_the_project_are_clean() -> None:
