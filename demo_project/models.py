@@ -105,3 +105,18 @@ class Receipt(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class ChargeTotal(models.Model):
+    """What a user has been charged in all: derived from the charges, and rebuilt beside what is read."""
+
+    user_id = models.CharField(primary_key=True, max_length=64)
+    charges = models.PositiveIntegerField()
+    amount_cents = models.PositiveBigIntegerField()
+
+    class Meta:
+        managed = False
+        db_table = "demo_charge_total"
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.amount_cents}"

@@ -7,7 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from demo_project import feed_scenarios, import_scenarios, payout_scenarios, receipt_scenarios
+from demo_project import (
+    backfill_scenarios,
+    feed_scenarios,
+    import_scenarios,
+    payout_scenarios,
+    receipt_scenarios,
+)
 from demo_project.browsers import FORM, browser
 from demo_project.clients import ASYNC, Client, Payment, http_client
 from demo_project.results import Check, Exchange, Facts
@@ -151,6 +157,7 @@ SCENARIOS: dict[str, Scenario] = {
     "bank file delivered twice": feed_scenarios.statement_delivered_twice,
     "nightly import, run again": import_scenarios.nightly_rerun,
     "the same report uploaded twice": receipt_scenarios.uploaded_twice,
+    "backfill re-run": backfill_scenarios.backfill_rerun,
 }
 
 

@@ -1,6 +1,7 @@
 """The Django application: label ``idempotency``, tables ``idempotency_*``."""
 
 from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 
@@ -13,7 +14,7 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, connect the listeners."""
+        """Register the checks, connect the listeners, import the projections of all apps."""
         from django_idempotency import checks
         from django_idempotency.audit import events, log
 
@@ -21,6 +22,7 @@ class IdempotencyConfig(AppConfig):
         events.connect()
         log.connect()
         _register_audit()
+        autodiscover_modules("projections")
 
 
 def _register_audit() -> None:

@@ -20,6 +20,7 @@ from django_idempotency.core.keys import KEY_FORMATS
 from django_idempotency.core.policies import Policy
 from django_idempotency.http.checks import check_plain_views, check_policy, named_views
 from django_idempotency.objects.checks import check_objects
+from django_idempotency.reprocessing.checks import check_projections
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 from django_idempotency.stores.caches import check_deployment
@@ -36,6 +37,7 @@ def register_all() -> None:
     checks.register(check_contrib, "idempotency")
     checks.register(check_upserts, "idempotency")
     checks.register(check_objects, "idempotency")
+    checks.register(check_projections, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
 
 

@@ -33,3 +33,7 @@ class Document(models.Model):
 
     class Meta:
         app_label = "tests"
+
+
+# Models of one room's tests, to be found by Django with the others.
+from tests.reprocessing.models import Entry, NamedTotal, Total  # noqa: E402, F401

@@ -22,6 +22,7 @@ ROWS = dict.fromkeys(SCENARIOS, 1) | {
     "bank file delivered twice": 30,
     "nightly import, run again": 50,
     "the same report uploaded twice": 2,
+    "backfill re-run": 12,
 }
 
 

@@ -103,7 +103,7 @@ def test_the_database_refuses_overlaps_of_one_payload() -> None:
 def test_the_constraint_can_be_taken_away_and_added_again() -> None:
     insert(0)
     try:
-        call_command("migrate", "idempotency", "0003", stdout=StringIO())
+        call_command("migrate", "idempotency", "0002", stdout=StringIO())
         insert(0.5)
         DedupInterval.objects.all()[1].delete()
     finally:

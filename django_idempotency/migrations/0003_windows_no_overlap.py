@@ -6,7 +6,7 @@ from django_idempotency.writes.overlaps import NoOverlap
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("idempotency", "0003_windows"),
+        ("idempotency", "0002_auditevent_append_only"),
     ]
 
     operations = [

@@ -1,0 +1,84 @@
+"""Names of constraints, indexes and sequences, and what sequences have given out (PostgreSQL)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from django_idempotency.reprocessing.swap.base import Swap
+from django_idempotency.reprocessing.tables import versioned
+
+_CONSTRAINTS = """
+SELECT 'CONSTRAINT', conname, contype::text || pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = to_regclass(%s) AND contype IN ('p', 'u', 'c', 'x', 'f')
+"""
+_INDEXES = """
+SELECT 'INDEX', relname, indisunique::text || substring(pg_get_indexdef(indexrelid) FROM ' USING .*') FROM pg_index
+JOIN pg_class ON pg_class.oid = indexrelid WHERE indrelid = to_regclass(%s)
+AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+"""
+_SEQUENCES = """
+SELECT 'SEQUENCE', relname, attname FROM pg_depend
+JOIN pg_class ON pg_class.oid = objid AND relkind = 'S'
+JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+WHERE classid = 'pg_class'::regclass AND refobjid = to_regclass(%s) AND deptype IN ('a', 'i')
+"""
+_SCHEMA = """
+SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+WHERE pg_class.oid = to_regclass(%s)
+"""
+
+
+class Named(NamedTuple):
+    """A constraint, an index or a sequence; ``definition`` is the same where two tables have the same one."""
+
+    kind: str
+    name: str
+    definition: str
+
+
+def named(swap: Swap, table: str) -> list[Named]:
+    """Return what of a table has a name of its own."""
+    quoted = swap.quote(table)
+    found = [Named(*row) for query in (_CONSTRAINTS, _INDEXES, _SEQUENCES) for row in swap.rows(query, quoted)]
+    return sorted(found)
+
+
+def exchange(swap: Swap, *, retired: str, live: str) -> None:
+    """Let the live table have the names that the retired one had; that one's get its version as a suffix."""
+    leaving = named(swap, retired) if retired else []
+    former = {(item.kind, item.definition): item.name for item in leaving}
+    for item in leaving:
+        _rename(swap, retired, item, versioned(item.name, swap.old_version))
+    suffix = versioned("", swap.new_version)
+    for item in named(swap, live):
+        own = item.name.replace(swap.new_table, swap.name).removesuffix(suffix)
+        _rename(swap, live, item, former.get((item.kind, item.definition), own))
+
+
+def _rename(swap: Swap, table: str, item: Named, name: str) -> None:
+    if name == item.name:
+        return
+    if item.kind == "CONSTRAINT":
+        swap.execute(f"ALTER TABLE {swap.quote(table)} RENAME CONSTRAINT {swap.quote(item.name)} TO {swap.quote(name)}")
+    else:
+        ((schema,),) = swap.rows(_SCHEMA, swap.quote(table))
+        swap.execute(f"ALTER {item.kind} {schema}.{swap.quote(item.name)} RENAME TO {swap.quote(name)}")
+
+
+def continue_sequences(swap: Swap) -> None:
+    """Let the sequences of the new table go on where those of the old one are, and behind its own rows."""
+    old = {item.definition: item.name for item in named(swap, swap.old_table) if item.kind == "SEQUENCE"}
+    for item in named(swap, swap.new_table):
+        if item.kind == "SEQUENCE" and item.definition in old:
+            _continue(swap, old[item.definition], item.name, item.definition)
+
+
+def _continue(swap: Swap, old: str, new: str, column: str) -> None:
+    ((schema,),) = swap.rows(_SCHEMA, swap.quote(swap.new_table))
+    tops = " UNION ALL ".join(
+        f"SELECT last_value FROM {schema}.{swap.quote(sequence)} WHERE is_called" for sequence in (old, new)
+    )
+    tops += f" UNION ALL SELECT max({swap.quote(column)}) FROM {swap.quote(swap.new_table)}"
+    ((top,),) = swap.rows(f"SELECT max(last_value) FROM ({tops}) AS tops")
+    if top is not None:
+        swap.rows("SELECT setval(%s::regclass, %s)", f"{schema}.{swap.quote(new)}", top)

@@ -1,0 +1,20 @@
+"""A build in a process of its own, to be killed: ``python -m tests.reprocessing.builder``."""
+
+from __future__ import annotations
+
+import sys
+
+import django
+
+if __name__ == "__main__":
+    django.setup()
+
+    from django_idempotency.reprocessing import Rollout
+    from tests.reprocessing.projections import Adding
+
+    def progress(rows: int) -> None:
+        """Let the one who kills see how far it is."""
+        sys.stdout.write(f"{rows}\n")
+        sys.stdout.flush()
+
+    Rollout(Adding(version=1)).build(progress)
