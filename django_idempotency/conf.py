@@ -47,6 +47,8 @@ class Settings:
     ENROLLED: dict[str, Policy] = {}
     #: What a key on a method that is not enrolled gets: ``ignore`` (answered, and said so) or ``refuse`` (501).
     UNENROLLED: str = "ignore"
+    #: Whether the pages are registered with the default admin site.
+    ADMIN: bool = True
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)

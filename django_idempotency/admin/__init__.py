@@ -1,6 +1,23 @@
-"""The admin."""
+"""The admin: an audit desk. Registered with the default site unless ``IDEMPOTENCY_ADMIN`` is False."""
 
-from django_idempotency.admin.audit import AuditEventAdmin
+from __future__ import annotations
+
+from django.contrib import admin
+
+from django_idempotency.admin.audit import AuditEventAdmin, RollupAdmin
 from django_idempotency.admin.records import RecordAdmin
+from django_idempotency.conf import settings
+from django_idempotency.models import AuditEvent, Record, Rollup
 
-__all__ = ["AuditEventAdmin", "RecordAdmin"]
+__all__ = ["AuditEventAdmin", "RecordAdmin", "RollupAdmin", "register"]
+
+
+def register(site: admin.AdminSite) -> None:
+    """Register the pages with a site, such as one of your own."""
+    site.register(Record, RecordAdmin)
+    site.register(AuditEvent, AuditEventAdmin)
+    site.register(Rollup, RollupAdmin)
+
+
+if settings.ADMIN:
+    register(admin.site)

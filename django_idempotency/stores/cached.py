@@ -14,7 +14,8 @@ from types import TracebackType
 from django.core import checks
 from django.db import connections, transaction
 
-from django_idempotency.core.fingerprints import UnknownFingerprint
+from django_idempotency.conf import settings
+from django_idempotency.core.fingerprints import Keyring, UnknownFingerprint
 from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
@@ -157,6 +158,11 @@ class CachedDatabaseStore(DatabaseStore):
         with suppress(RedisUnavailable):
             self.redis.delete(self._key(operation))
 
+    def forget_digest(self, digest: bytes) -> None:
+        """Drop what Redis knows of the operation of a digest."""
+        with suppress(RedisUnavailable):
+            self.redis.delete(self._prefix + _derived(settings.keyring, b"redis key" + digest).hex())
+
     def keep(self, operation: Operation, copy: Copy) -> None:
         """Write a copy once nothing can undo its record any more; until then the database is to be asked."""
         if connections[self.alias].in_atomic_block:
@@ -253,4 +259,8 @@ def _seal(operation: Operation) -> Seal:
 
 
 def _derive(operation: Operation, message: bytes) -> bytes:
-    return operation.keyring.derive(operation.keyring.secrets[0][0], message)
+    return _derived(operation.keyring, message)
+
+
+def _derived(keyring: Keyring, message: bytes) -> bytes:
+    return keyring.derive(keyring.secrets[0][0], message)
