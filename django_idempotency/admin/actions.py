@@ -13,7 +13,7 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.translation import gettext as now_
+from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 
 from django_idempotency.admin.desk import Desk
@@ -131,12 +131,12 @@ def _state(seen: Sighting) -> str:
 
 def _explained(error: IdempotencyError) -> str:
     if isinstance(error, LeaseIsLive):
-        return now_("Its lease is still held. Wait until it ends, or overrule it below.")
+        return _("Its lease is still held. Wait until it ends, or overrule it below.")
     if isinstance(error, NothingToResolve):
-        return now_("It is completed: there is nothing to decide.")
+        return _("It is completed: there is nothing to decide.")
     if isinstance(error, RecordChanged):
-        return now_("The record has changed since you looked at it. Look again, then decide.")
-    return now_("The database could not do it. Nothing has changed.")
+        return _("The record has changed since you looked at it. Look again, then decide.")
+    return _("The database could not do it. Nothing has changed.")
 
 
 def _text(body: bytes | None) -> str | None:

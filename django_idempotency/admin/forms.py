@@ -26,7 +26,7 @@ class DecisionForm(forms.Form):
         label=_("Reason"),
         max_length=LONGEST_REASON,
         widget=AdminTextareaWidget(attrs={"rows": 3}),
-        help_text=_("Kept in the audit for ever as you write it: name no keys and no personal data."),
+        help_text=_("Kept in the audit as you write it: name no keys and no personal data."),
     )
     seen = forms.CharField(widget=forms.HiddenInput)
 

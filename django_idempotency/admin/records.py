@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, path, reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
@@ -161,7 +162,12 @@ class RecordAdmin(Decisions, Exports, Desk):
 
     @admin.display(description=_("outcome"))
     def outcome(self, record: Record) -> Any:
-        """Where the operation stands."""
+        """Where the operation stands, in the words of the filter."""
+        now = timezone.now()
+        if record.status == Record.Status.COMPLETED:
+            return _("executed") if record.expires_at > now else _("expired")
+        if record.lease_expires_at and record.lease_expires_at <= now:
+            return _("stuck")
         return record.get_status_display()
 
     @admin.display(description=_("key"))

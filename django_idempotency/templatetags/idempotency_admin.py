@@ -57,4 +57,4 @@ def bound(limit: float | None) -> str:
     """Show the upper bound of a class of durations, in milliseconds."""
     if limit is None:
         return "–"
-    return _("longer than a minute") if limit == float("inf") else f"{formats.number_format(limit)} ms"
+    return _("longer than a minute") if limit == float("inf") else f"≤ {formats.number_format(f'{limit:g}')} ms"

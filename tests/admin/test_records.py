@@ -109,6 +109,7 @@ def test_the_list_is_narrowed_down_by_outcome(desk: Client) -> None:
     wider = {"taken_over": "executed", "expired": "executed", "stuck": "in_progress"}
     for outcome, record in records.items():
         page = desk.get(reverse(LIST), {"outcome": outcome}).content.decode()
+        assert f'<td class="field-outcome">{outcome.replace("_", " ").replace("taken over", "executed")}</td>' in page
         shown = {name for name, one in records.items() if shows(page, one)}
         assert shows(page, record)
         assert shown == {name for name in records if outcome in (name, wider.get(name))}
