@@ -67,8 +67,8 @@ def chart(sums: Sums, since: datetime, until: datetime) -> Chart:
     is_daily = until - since > timedelta(days=8)
     starts = _starts(since, until, is_daily)
     counts: Counter[tuple[datetime, str]] = Counter()
-    for tally in sums.tallies:
-        counts[_start(tally.hour, is_daily), tally.outcome] += tally.count
+    for (hour, outcome), number in sums.by_hour.items():
+        counts[_start(hour, is_daily), outcome] += number
     totals = [[sum(counts[start, one] for one in outcomes) for _k, _l, outcomes in SERIES] for start in starts]
     highest = max(map(sum, totals), default=0)
     slots = [_slot(number, start, totals[number], highest) for number, start in enumerate(starts)]

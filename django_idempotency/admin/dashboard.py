@@ -96,7 +96,7 @@ def read(window: str) -> Dashboard:
 
 
 def _rates(sums: Sums) -> dict[str, Any]:
-    rate = sums.rate()
+    rate = sums.rate
     return {
         "requests": sums.total(*REQUESTS),
         "prevented": sums.total(*DUPLICATES),
@@ -114,11 +114,11 @@ def _milliseconds(seconds: float | None) -> float | None:
 def by_operation(sums: Sums) -> list[Rate]:
     """Return the operations with the most duplicates."""
     counts: dict[str, list[int]] = {}
-    for tally in sums.tallies:
-        if tally.outcome in REQUESTS:
-            found = counts.setdefault(tally.operation, [0, 0])
-            found[0] += tally.count
-            found[1] += tally.count if tally.outcome in DUPLICATES else 0
+    for (operation, outcome), number in sums.by_operation.items():
+        if outcome in REQUESTS:
+            found = counts.setdefault(operation, [0, 0])
+            found[0] += number
+            found[1] += number if outcome in DUPLICATES else 0
     rates = [
         Rate(operation=name, requests=requests, duplicates=duplicates, rate=100 * duplicates / requests)
         for name, (requests, duplicates) in counts.items()

@@ -28,7 +28,7 @@ WINDOWS = {
 }
 DEFAULT_WINDOW = "24h"
 ANY_TIME = "all"
-_OPERATIONS_FROM = {"sums": 2000, "records": 1000}
+_OPERATIONS_FROM = {"sums": 1000, "records": 200}
 
 
 def window_start(name: str) -> datetime | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet, Sum
@@ -15,52 +16,55 @@ from django_idempotency.models import AuditEvent, Record, Rollup
 
 #: Rows of each table that are counted one by one, the newest.
 COUNTED_RAW = 20_000
+#: The newest sums that durations are taken from: their classes are costly to add up over a month.
+TIMED = timedelta(hours=24)
 #: The outcomes that requests add up to, as the invariant of the audit has it.
 REQUESTS = ("executed", "replayed", "in_progress", "mismatch", "rejected", "failed")
 #: Those that ask for what has been done or is being done already.
 DUPLICATES = ("replayed", "in_progress")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """How often an outcome came of an operation within an hour; ``durations`` by the classes of DURATION_BOUNDS."""
-
-    hour: datetime
-    operation: str
-    outcome: str
-    count: int
-    durations: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Sums:
-    """Tallies since a time. ``counted_from`` is where the count of raw rows had to begin, if they were too many."""
+    """How often each outcome came, by hour and by operation, and how long executions took.
 
-    tallies: list[Tally]
-    summed_until: datetime | None
+    ``summed_until`` is the newest hourly sum. ``counted_from`` is where the count of raw rows had to begin, if they
+    were too many. ``durations`` are numbers of executions by the classes of DURATION_BOUNDS.
+    """
+
+    by_hour: Counter[tuple[datetime, str]] = field(default_factory=Counter)
+    by_operation: Counter[tuple[str, str]] = field(default_factory=Counter)
+    durations: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BOUNDS) + 1))
+    summed_until: datetime | None = None
     counted_from: datetime | None = None
 
-    def total(self, *outcomes: str, operation: str | None = None) -> int:
-        """Return how often any of these outcomes came."""
-        return sum(
-            one.count
-            for one in self.tallies
-            if one.outcome in outcomes and (operation is None or one.operation == operation)
-        )
+    def count(self, hour: datetime, operation: str, outcome: str, number: int) -> None:
+        """Add what came of an operation within an hour."""
+        self.by_hour[hour, outcome] += number
+        self.by_operation[operation, outcome] += number
 
-    def rate(self, operation: str | None = None) -> float | None:
-        """Return the share of duplicates in the requests, None where there were none."""
-        requests = self.total(*REQUESTS, operation=operation)
-        return self.total(*DUPLICATES, operation=operation) / requests if requests else None
+    def total(self, *outcomes: str) -> int:
+        """Return how often any of these outcomes came."""
+        return sum(number for (_operation, outcome), number in self.by_operation.items() if outcome in outcomes)
+
+    @property
+    def rate(self) -> float | None:
+        """The share of duplicates in the requests, None where there were none."""
+        requests = self.total(*REQUESTS)
+        return self.total(*DUPLICATES) / requests if requests else None
+
+    def took(self, classes: Sequence[int]) -> None:
+        """Add executions by the classes of their durations."""
+        for number, count in enumerate(classes[: len(self.durations)]):
+            self.durations[number] += count
 
     def quantile(self, share: float) -> float | None:
-        """Return the upper bound, in seconds, of the class that holds this share of durations; infinity for the last.
+        """Return the upper bound, in seconds, of the class that holds this share of executions; infinity for the last.
 
         None where nothing was executed.
         """
-        counts = [sum(column) for column in zip(*(one.durations for one in self.tallies if one.durations), strict=True)]
-        wanted, seen = share * sum(counts), 0
-        for bound, count in zip((*DURATION_BOUNDS, float("inf")), counts, strict=False):
+        wanted, seen = share * sum(self.durations), 0
+        for bound, count in zip((*DURATION_BOUNDS, float("inf")), self.durations, strict=True):
             seen += count
             if count and seen >= wanted:
                 return bound
@@ -68,19 +72,20 @@ class Sums:
 
 
 def read_sums(alias: str, since: datetime) -> Sums:
-    """Return what happened since a time, in six statements at most, each bounded."""
-    summed = Rollup.objects.using(alias).filter(outcome__in=REQUESTS)
+    """Return what happened since a time, in eight statements at most, each bounded."""
     newest = Rollup.objects.using(alias).order_by("-hour").values_list("hour", flat=True).first()
     start = max(since, newest) if newest else since
     records = _Raw(rows=QuerySet(Record, using=alias), field="completed_at", since=start)
     events = _Raw(rows=QuerySet(AuditEvent, using=alias), field="at", since=start)
-    tallies = [*(_summed(summed.filter(hour__gte=since, hour__lt=start)) if newest else ())]
-    tallies += [*_records(records), *_events(events)]
-    return Sums(
-        tallies=tallies,
+    sums = Sums(
         summed_until=newest,
         counted_from=max((raw.bound for raw in (records, events) if raw.bound), default=None),
     )
+    if start > since:
+        _add_summed(sums, Rollup.objects.using(alias).filter(hour__gte=since, hour__lt=start), start)
+    _add_records(sums, records)
+    _add_events(sums, events)
+    return sums
 
 
 class _Raw:
@@ -93,24 +98,23 @@ class _Raw:
         self.rows = within.filter(**{f"{field}__gt": self.bound}) if self.bound else within
 
 
-def _summed(rollups: QuerySet[Rollup]) -> Iterator[Tally]:
-    fields = ("hour", "operation", "outcome")
-    for row in rollups.order_by().values(*fields).annotate(total=Sum("count")):
-        yield Tally(**{name: row[name] for name in fields}, count=row["total"])
-    for durations in rollups.filter(outcome="executed").order_by("-hour").values_list("hour", "operation", "durations"):
-        hour, operation, classes = durations
-        if classes:
-            yield Tally(hour=hour, operation=operation, outcome="executed", count=0, durations=tuple(classes))
+def _add_summed(sums: Sums, rollups: QuerySet[Rollup], until: datetime) -> None:
+    requests = rollups.filter(outcome__in=REQUESTS).order_by()
+    for hour, outcome, number in requests.values_list("hour", "outcome").annotate(Sum("count")):
+        sums.by_hour[hour, outcome] += number
+    for operation, outcome, number in requests.values_list("operation", "outcome").annotate(Sum("count")):
+        sums.by_operation[operation, outcome] += number
+    timed = rollups.filter(outcome="executed", hour__gte=until - TIMED).order_by()
+    for classes in timed.values_list("durations", flat=True):
+        sums.took(classes)
 
 
-def _records(raw: _Raw) -> Iterator[Tally]:
+def _add_records(sums: Sums, raw: _Raw) -> None:
     classes = {f"class_{number}": Count("pk", filter=condition) for number, condition in enumerate(_classes())}
     rows = raw.rows.order_by().annotate(hour=TruncHour("completed_at")).values("hour", "operation")
     for row in rows.annotate(total=Count("pk"), **classes):
-        durations = tuple(row[name] for name in classes)
-        yield Tally(
-            hour=row["hour"], operation=row["operation"], outcome="executed", count=row["total"], durations=durations
-        )
+        sums.count(row["hour"], row["operation"], "executed", row["total"])
+        sums.took([row[name] for name in classes])
 
 
 def _classes() -> Iterable[Q]:
@@ -121,7 +125,7 @@ def _classes() -> Iterable[Q]:
     yield Q(duration__gt=lower)
 
 
-def _events(raw: _Raw) -> Iterator[Tally]:
+def _add_events(sums: Sums, raw: _Raw) -> None:
     rows = raw.rows.filter(event__in=REQUESTS).order_by().annotate(hour=TruncHour("at"))
     for row in rows.values("hour", "operation", "event").annotate(total=Sum("count")):
-        yield Tally(hour=row["hour"], operation=row["operation"], outcome=row["event"], count=row["total"])
+        sums.count(row["hour"], row["operation"], row["event"], row["total"])

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django_idempotency import retention
 from django_idempotency.admin import charts, dashboard, sums
 from django_idempotency.admin.charts import chart
-from django_idempotency.admin.sums import REQUESTS, Sums, Tally, read_sums
+from django_idempotency.admin.sums import REQUESTS, Sums, read_sums
 from django_idempotency.models import Record, Rollup
 from django_idempotency.retention import Retention
 from tests.admin.desks import make_events, make_record, make_waiting, seat, staff
@@ -66,7 +66,7 @@ def test_each_request_is_counted_once_from_sums_records_and_events() -> None:
         "failed": 0,
         "released": 0,
     }
-    assert read.rate() == 12 / 25
+    assert read.rate == 12 / 25
     assert read.summed_until == hour - 2 * HOUR
     assert read.counted_from is None
 
@@ -98,7 +98,7 @@ def test_quantiles_come_from_classes_of_durations() -> None:
     make_sum(this_hour() - 5 * HOUR, "executed", 1000, durations=[1000, *[0] * 15])
     make_sum(this_hour() - 4 * HOUR, "executed", 0)
     assert read_sums("default", timezone.now() - 24 * HOUR).quantile(0.95) == 0.001
-    assert Sums(tallies=[], summed_until=None).quantile(0.5) is None
+    assert Sums().quantile(0.5) is None
 
 
 def test_operations_with_the_most_duplicates_stand_first() -> None:
@@ -112,12 +112,11 @@ def test_operations_with_the_most_duplicates_stand_first() -> None:
 
 def test_bars_are_stacked_within_the_height_and_stand_in_their_hour() -> None:
     now = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
-    tallies = [
-        Tally(hour=now.replace(hour=10, minute=0), operation="a", outcome="executed", count=30),
-        Tally(hour=now.replace(hour=10, minute=0), operation="b", outcome="replayed", count=10),
-        Tally(hour=now.replace(hour=12, minute=0), operation="a", outcome="mismatch", count=20),
-    ]
-    drawn = chart(Sums(tallies=tallies, summed_until=None), now - 3 * HOUR, now)
+    counted = Sums()
+    counted.count(now.replace(hour=10, minute=0), "a", "executed", 30)
+    counted.count(now.replace(hour=10, minute=0), "b", "replayed", 10)
+    counted.count(now.replace(hour=12, minute=0), "a", "mismatch", 20)
+    drawn = chart(counted, now - 3 * HOUR, now)
     assert [slot.total for slot in drawn.slots] == [0, 40, 0, 20]
     executed, replayed = drawn.slots[1].bars
     assert (executed.y, executed.height) == (charts.HEIGHT * 0.25, charts.HEIGHT * 0.75)
@@ -130,8 +129,9 @@ def test_bars_are_stacked_within_the_height_and_stand_in_their_hour() -> None:
 def test_days_begin_where_the_reader_lives_and_each_is_there_once(zone: str) -> None:
     with timezone.override(zone):
         until = datetime(2026, 4, 10, 12, tzinfo=UTC)  # a change of clocks lies between
-        tally = Tally(hour=until - timedelta(days=20), operation="a", outcome="executed", count=1)
-        drawn = chart(Sums(tallies=[tally], summed_until=None), until - timedelta(days=30), until)
+        counted = Sums()
+        counted.count(until - timedelta(days=20), "a", "executed", 1)
+        drawn = chart(counted, until - timedelta(days=30), until)
         days = [slot.start.date() for slot in drawn.slots]
     assert len(days) == len(set(days)) == 31
     assert sum(slot.total for slot in drawn.slots) == 1
