@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 
 from django_idempotency.admin.desk import Desk
 from django_idempotency.admin.forms import DecisionForm
@@ -55,6 +55,7 @@ class Decisions(_Desk):
             if verb.applies(record) and self.may(request, verb.permission)
         ]
 
+    @sensitive_variables()
     def decide(self, request: HttpRequest, pk: int, verb: Verb) -> HttpResponse:
         """Ask (GET), or carry out what was confirmed (POST)."""
         if not (self.has_view_permission(request) and self.may(request, verb.permission)):

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.conf import settings
+from django.db.models import Case, Count, IntegerField, QuerySet, Sum, When
 from django.db.models.functions import TruncHour
 
 from django_idempotency.audit.rollups import DURATION_BOUNDS
 from django_idempotency.models import AuditEvent, Record, Rollup
 
 #: Rows of each table that are counted one by one, the newest.
-COUNTED_RAW = 20_000
+COUNTED_RAW = 10_000
 #: The newest sums that durations are taken from: their classes are costly to add up over a month.
 TIMED = timedelta(hours=24)
 #: The outcomes that requests add up to, as the invariant of the audit has it.
 REQUESTS = ("executed", "replayed", "in_progress", "mismatch", "rejected", "failed")
 #: Those that ask for what has been done or is being done already.
 DUPLICATES = ("replayed", "in_progress")
+
+
+_CLASS = Case(
+    *(When(duration__lte=bound, then=number) for number, bound in enumerate(DURATION_BOUNDS)),
+    When(duration__gt=DURATION_BOUNDS[-1], then=len(DURATION_BOUNDS)),
+    output_field=IntegerField(),
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,20 +80,30 @@ class Sums:
 
 
 def read_sums(alias: str, since: datetime) -> Sums:
-    """Return what happened since a time, in eight statements at most, each bounded."""
+    """Return what happened since a time, in ten statements at most, each bounded.
+
+    The newest hour that was summed up may have gone on since, so its rows are counted; if they are too many, its sum.
+    """
     newest = Rollup.objects.using(alias).order_by("-hour").values_list("hour", flat=True).first()
     start = max(since, newest) if newest else since
-    records = _Raw(rows=QuerySet(Record, using=alias), field="completed_at", since=start)
-    events = _Raw(rows=QuerySet(AuditEvent, using=alias), field="at", since=start)
+    records, events = _raws(alias, start)
+    if newest and (records.bound or events.bound):
+        start = max(since, newest + timedelta(hours=1))
+        records, events = _raws(alias, start)
     sums = Sums(
         summed_until=newest,
         counted_from=max((raw.bound for raw in (records, events) if raw.bound), default=None),
     )
-    if start > since:
+    if newest and start > since:
         _add_summed(sums, Rollup.objects.using(alias).filter(hour__gte=since, hour__lt=start), start)
     _add_records(sums, records)
     _add_events(sums, events)
     return sums
+
+
+def _raws(alias: str, since: datetime) -> tuple[_Raw, _Raw]:
+    records = _Raw(rows=QuerySet(Record, using=alias), field="completed_at", since=since)
+    return records, _Raw(rows=QuerySet(AuditEvent, using=alias), field="at", since=since)
 
 
 class _Raw:
@@ -96,6 +114,11 @@ class _Raw:
         stretch = within.order_by(f"-{field}").values_list(field, flat=True)[COUNTED_RAW : COUNTED_RAW + 1]
         self.bound: datetime | None = next(iter(stretch), None)
         self.rows = within.filter(**{f"{field}__gt": self.bound}) if self.bound else within
+
+
+def _hour(name: str) -> TruncHour:
+    """Return the hour as the sums have it, wherever the reader lives."""
+    return TruncHour(name, tzinfo=UTC if settings.USE_TZ else None)
 
 
 def _add_summed(sums: Sums, rollups: QuerySet[Rollup], until: datetime) -> None:
@@ -110,22 +133,15 @@ def _add_summed(sums: Sums, rollups: QuerySet[Rollup], until: datetime) -> None:
 
 
 def _add_records(sums: Sums, raw: _Raw) -> None:
-    classes = {f"class_{number}": Count("pk", filter=condition) for number, condition in enumerate(_classes())}
-    rows = raw.rows.order_by().annotate(hour=TruncHour("completed_at")).values("hour", "operation")
-    for row in rows.annotate(total=Count("pk"), **classes):
-        sums.count(row["hour"], row["operation"], "executed", row["total"])
-        sums.took([row[name] for name in classes])
-
-
-def _classes() -> Iterable[Q]:
-    lower = None
-    for bound in DURATION_BOUNDS:
-        yield Q(duration__lte=bound) & (Q(duration__gt=lower) if lower is not None else Q())
-        lower = bound
-    yield Q(duration__gt=lower)
+    rows = raw.rows.order_by().annotate(hour=_hour("completed_at"), duration_class=_CLASS)
+    fields = ("hour", "operation", "duration_class")
+    for hour, operation, number, count in rows.values_list(*fields).annotate(Count("pk")):
+        sums.count(hour, operation, "executed", count)
+        if number is not None:
+            sums.durations[number] += count
 
 
 def _add_events(sums: Sums, raw: _Raw) -> None:
-    rows = raw.rows.filter(event__in=REQUESTS).order_by().annotate(hour=TruncHour("at"))
+    rows = raw.rows.filter(event__in=REQUESTS).order_by().annotate(hour=_hour("at"))
     for row in rows.values("hour", "operation", "event").annotate(total=Sum("count")):
         sums.count(row["hour"], row["operation"], row["event"], row["total"])

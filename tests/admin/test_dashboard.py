@@ -83,6 +83,17 @@ def test_without_sums_everything_is_counted_raw_and_says_where_it_gave_up(monkey
     assert "have not been summed up yet" in page
 
 
+def test_the_newest_sum_stands_for_its_hour_where_its_rows_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sums, "COUNTED_RAW", 3)
+    hour = this_hour()
+    make_sum(hour - HOUR, "executed", 50)
+    for minute in range(5):
+        make_record(at=hour - timedelta(minutes=1 + minute))
+    make_record(at=hour)
+    read = read_sums("default", hour - 24 * HOUR)
+    assert (read.total("executed"), read.counted_from) == (51, None)
+
+
 def test_quantiles_come_from_classes_of_durations() -> None:
     for duration in (0.0005, 0.004, 0.004, 0.004, 0.009, 0.009, 0.2, 0.2, 0.2, 90):
         make_record(duration=duration)

@@ -82,7 +82,7 @@ def test_each_page_takes_a_fixed_number_of_statements(
                 address = reverse(f"admin:idempotency_{model}_changelist") + query
                 statements(count, django_assert_max_num_queries, auditor, address)
         index = reverse("admin:app_list", args=["idempotency"])
-        statements(22, django_assert_max_num_queries, auditor, index)
+        statements(23, django_assert_max_num_queries, auditor, index)
         statements(8, django_assert_max_num_queries, auditor, page_of(record))
         statements(
             6, django_assert_max_num_queries, auditor, reverse("admin:idempotency_auditevent_change", args=[event.pk])
