@@ -11,6 +11,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
+from django_idempotency.admin import RecordAdmin
 from django_idempotency.admin.verbs import VERBS, Verb
 from django_idempotency.core.leases import Lease
 from django_idempotency.exceptions import LeaseLost
@@ -274,6 +275,20 @@ def test_a_listener_that_fails_undoes_the_decision_and_its_log(operator: Client,
     finally:
         for signal in every:
             signal.disconnect(fail)
+    assert state() == before
+
+
+@every_verb
+def test_a_decision_that_cannot_be_logged_is_not_carried_out(
+    operator: Client, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise OSError("the log is full")
+
+    record = make_suitable(verb)
+    before = state()
+    monkeypatch.setattr(RecordAdmin, "log_change", fail)
+    assert decide(operator, record, verb.name).status_code == 500
     assert state() == before
 
 

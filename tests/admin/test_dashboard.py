@@ -54,19 +54,21 @@ def test_each_request_is_counted_once_from_sums_records_and_events() -> None:
     make_waiting("in_progress")
     make_events("executed", at=hour - HOUR)  # its record was purged
     make_events("replayed", 7, at=hour - HOUR)
+    make_events("in_progress", 2, at=hour - HOUR)
+    make_events("mismatch", 3, at=hour - HOUR)
     make_events("released", at=hour - HOUR)  # no request
     make_events("mismatch", at=hour - 3 * HOUR)  # of an hour that was summed up
     read = read_sums("default", hour - 24 * HOUR)
     assert {outcome: read.total(outcome) for outcome in (*REQUESTS, "released")} == {
         "executed": 13,
         "replayed": 12,
-        "in_progress": 0,
-        "mismatch": 0,
+        "in_progress": 2,
+        "mismatch": 3,
         "rejected": 0,
         "failed": 0,
         "released": 0,
     }
-    assert read.rate == 12 / 25
+    assert read.rate == 14 / 30
     assert read.summed_until == hour - 2 * HOUR
     assert read.counted_from is None
 

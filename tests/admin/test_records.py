@@ -115,7 +115,8 @@ def test_the_list_is_narrowed_down_by_outcome(desk: Client) -> None:
         assert shown == {name for name in records if outcome in (name, wider.get(name))}
     page = desk.get(reverse(LIST), {"outcome": "waiting"}).content.decode()
     assert {name for name, one in records.items() if shows(page, one)} == {*list(records)[3:]}
-    assert "0 rows" in desk.get(reverse(LIST), {"outcome": "none of these"}).content.decode()
+    page = desk.get(reverse(LIST), {"outcome": "none of these"}).content.decode()
+    assert not any(shows(page, one) for one in records.values())
 
 
 def test_the_list_is_narrowed_down_by_response_operation_scope_and_time(desk: Client) -> None:
@@ -153,7 +154,7 @@ def test_a_search_finds_records_of_any_age_by_what_names_them_exactly(desk: Clie
         assert shows(page, record), term
         assert not shows(page, other), term
     for term in (record.key[:-1], digest[:7], "req-4", "tenant:", "%", "_"):
-        assert "0 rows" in desk.get(reverse(LIST), {"q": term}).content.decode(), term
+        assert ">0 rows<" in desk.get(reverse(LIST), {"q": term}).content.decode(), term
 
 
 def test_a_key_that_is_not_kept_is_hashed_within_the_chosen_scope(desk: Client) -> None:
@@ -162,8 +163,8 @@ def test_a_key_that_is_not_kept_is_hashed_within_the_chosen_scope(desk: Client) 
     chosen = {"q": "sent-by-the-client", "scope": record.scope, "window": "all"}
     for filters in ({}, {"operation": record.operation}):
         assert shows(desk.get(reverse(LIST), {**chosen, **filters}).content.decode(), record)
-    assert "0 rows" in desk.get(reverse(LIST), {**chosen, "scope": "tenant:8"}).content.decode()
-    assert "0 rows" in desk.get(reverse(LIST), {"q": "sent-by-the-client"}).content.decode()
+    assert ">0 rows<" in desk.get(reverse(LIST), {**chosen, "scope": "tenant:8"}).content.decode()
+    assert ">0 rows<" in desk.get(reverse(LIST), {"q": "sent-by-the-client"}).content.decode()
 
 
 def test_no_other_lookup_is_allowed_since_it_would_tell_what_is_masked(auditor: Client) -> None:
@@ -221,10 +222,10 @@ def test_counts_are_given_up_where_nobody_needs_them(desk: Client, monkeypatch: 
     monkeypatch.setattr(walks, "COUNTED", 2)
     monkeypatch.setattr(lists, "COUNTED", 2)
     make_record()
-    assert "1 row<" in desk.get(reverse(LIST)).content.decode()
+    assert ">1 row<" in desk.get(reverse(LIST)).content.decode()
     make_record()
     make_record()
-    assert "more than 2 rows" in desk.get(reverse(LIST)).content.decode()
+    assert ">more than 2 rows<" in desk.get(reverse(LIST)).content.decode()
 
 
 @pytest.mark.postgresql
