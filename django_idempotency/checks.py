@@ -73,6 +73,7 @@ def _wrong_values() -> Messages:
         ("SECRETS", "a tuple of secrets, newest first", lambda value: not value or _are_texts(value)),
         ("STORE_KEYS", "'plain' or 'digest'", lambda value: value in ("plain", "digest")),
         ("UNENROLLED", "'ignore' or 'refuse'", lambda value: value in ("ignore", "refuse")),
+        ("ADMIN", "True or False", lambda value: isinstance(value, bool)),
         ("ENROLLED", "a dict of policies by patterns of view names", _are_policies),
         (
             "KEY_FORMAT",

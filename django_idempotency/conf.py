@@ -63,6 +63,8 @@ class Settings:
     UNENROLLED: str = "ignore"
     #: Operations that metrics tell apart, in each process; the others are counted together as ``other``.
     METRICS_MAX_OPERATIONS: int = 200
+    #: Whether the pages are registered with the default admin site.
+    ADMIN: bool = True
 
     def __getattribute__(self, name: str) -> Any:
         default = super().__getattribute__(name)

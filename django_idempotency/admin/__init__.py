@@ -1,9 +1,23 @@
-"""The admin."""
+"""The admin: an audit desk. Registered with the default site unless ``IDEMPOTENCY_ADMIN`` is False."""
 
-from django_idempotency.admin.audit import AuditEventAdmin
+from __future__ import annotations
+
+from django.contrib import admin
+
+from django_idempotency.admin.audit import AuditEventAdmin, RollupAdmin
 from django_idempotency.admin.records import RecordAdmin
 from django_idempotency.admin.reprocessing import GenerationAdmin, WatermarkRowAdmin
 from django_idempotency.admin.windows import DedupEntryAdmin, DedupIntervalAdmin
+from django_idempotency.conf import settings
+from django_idempotency.models import (
+    AuditEvent,
+    DedupEntry,
+    DedupInterval,
+    Generation,
+    Record,
+    Rollup,
+    WatermarkRow,
+)
 
 __all__ = [
     "AuditEventAdmin",
@@ -11,5 +25,22 @@ __all__ = [
     "DedupIntervalAdmin",
     "GenerationAdmin",
     "RecordAdmin",
+    "RollupAdmin",
     "WatermarkRowAdmin",
+    "register",
 ]
+
+
+def register(site: admin.AdminSite) -> None:
+    """Register the pages with a site, such as one of your own."""
+    site.register(Record, RecordAdmin)
+    site.register(AuditEvent, AuditEventAdmin)
+    site.register(Rollup, RollupAdmin)
+    site.register(DedupEntry, DedupEntryAdmin)
+    site.register(DedupInterval, DedupIntervalAdmin)
+    site.register(WatermarkRow, WatermarkRowAdmin)
+    site.register(Generation, GenerationAdmin)
+
+
+if settings.ADMIN:
+    register(admin.site)

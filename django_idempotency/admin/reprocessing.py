@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.admin.desk import Desk
+from django_idempotency.admin.tables import Table
 from django_idempotency.models import Generation, WatermarkRow
 
 if TYPE_CHECKING:
@@ -17,8 +17,7 @@ else:
     _WatermarkAdmin = _GenerationAdmin = admin.ModelAdmin
 
 
-@admin.register(WatermarkRow)
-class WatermarkRowAdmin(Desk, _WatermarkAdmin):
+class WatermarkRowAdmin(Table, _WatermarkAdmin):
     """How far each source has been worked through."""
 
     list_display = ("name", "partition", "position", "kind", "moves", "moved_at")
@@ -27,8 +26,7 @@ class WatermarkRowAdmin(Desk, _WatermarkAdmin):
     ordering = ("name", "partition")
 
 
-@admin.register(Generation)
-class GenerationAdmin(Desk, _GenerationAdmin):
+class GenerationAdmin(Table, _GenerationAdmin):
     """Which versions there are, and which is live."""
 
     list_display = ("projection", "version", "state", "table", "rows_read", "built_at", "verified_at", "promoted_at")

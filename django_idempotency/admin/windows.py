@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.admin.desk import Desk, short
+from django_idempotency.admin.desk import short
+from django_idempotency.admin.tables import Table
 from django_idempotency.models import DedupEntry, DedupInterval
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def names(rows: QuerySet[Any]) -> list[str]:
         return [name for (name,) in cursor.fetchall()]
 
 
-class WindowDesk(Desk):
+class WindowDesk(Table):
     """What the pages of both tables share."""
 
     list_filter: Any = (NameFilter,)
@@ -85,7 +86,6 @@ class WindowDesk(Desk):
         return bytes(row.digest).hex()
 
 
-@admin.register(DedupEntry)
 class DedupEntryAdmin(WindowDesk, _EntryAdmin):
     """What was accepted by its arrival, and until when."""
 
@@ -96,7 +96,6 @@ class DedupEntryAdmin(WindowDesk, _EntryAdmin):
     )
 
 
-@admin.register(DedupInterval)
 class DedupIntervalAdmin(WindowDesk, _IntervalAdmin):
     """What was accepted by the time of its event."""
 

@@ -28,6 +28,7 @@ def connect() -> None:
         signals.executions_forgotten: append_forgotten,
         signals.operation_released: append_released,
         signals.operation_resolved: append_resolved,
+        signals.decision_made: append_decided,
     }
     for signal, listener in listeners.items():
         signal.connect(listener, dispatch_uid="idempotency audit")
@@ -75,6 +76,11 @@ def append_resolved(*, using: str | None, is_done: bool, **facts: Any) -> None:
     """Write down what is said to have come of an operation."""
     event = Event.RESOLVED_DONE if is_done else Event.RESOLVED_NOT_DONE
     append(using, event, **_picked(facts, _DECIDED))
+
+
+def append_decided(*, using: str | None, action: str, **facts: Any) -> None:
+    """Write down what somebody did by hand, under the name of what they did."""
+    append(using, action, **_picked(facts, _DECIDED))
 
 
 def _picked(facts: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -69,6 +69,10 @@ class AuditEvent(models.Model):
         RELEASED = "released", _("released")
         RESOLVED_DONE = "resolved_done", _("resolved as done")
         RESOLVED_NOT_DONE = "resolved_not_done", _("resolved as not done")
+        ERASED = "erased", _("body erased")
+        EXPIRED_NOW = "expired_now", _("expired by hand")
+        BODY_REVEALED = "body_revealed", _("body revealed")
+        EXPORTED = "exported", _("exported")
 
     event = models.CharField(_("event"), max_length=32, choices=Event)
     layer = models.CharField(_("layer"), max_length=16, default="http")

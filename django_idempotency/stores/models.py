@@ -63,6 +63,13 @@ class Record(models.Model):
     class Meta:
         verbose_name = _("record")
         verbose_name_plural = _("records")
+        permissions: ClassVar = [
+            ("reveal_body", "Can see whole keys and reveal bodies"),
+            ("release_record", "Can release stuck keys and expire records"),
+            ("resolve_record", "Can resolve unknown outcomes"),
+            ("erase_record", "Can erase bodies"),
+            ("export_record", "Can export records and audit events"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["digest"], name="idempotency_record_digest"),
         ]

@@ -5,22 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
 from django_idempotency.models import AuditEvent
+from tests.admin.desks import make_events, make_record
 from tests.audit.test_models import FACTS
 
 HOSTILE = "<script>alert(1)</script>"
 LIST = "admin:idempotency_auditevent_changelist"
-
-
-@pytest.fixture
-def desk(transactional_db: None) -> Client:
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin"))
-    return client
 
 
 @pytest.fixture
@@ -49,7 +42,7 @@ def test_events_are_found_by_digest(desk: Client, event: AuditEvent, term: str, 
 
 def test_events_are_narrowed_down_by_what_happened(desk: Client, event: AuditEvent) -> None:
     for name in AuditEvent.Event.values:
-        page = desk.get(reverse(LIST), {"event__exact": name}).content.decode()
+        page = desk.get(reverse(LIST), {"event": name}).content.decode()
         assert (f"/auditevent/{event.pk}/change/" in page) is (name == "released")
 
 
@@ -61,3 +54,11 @@ def test_nobody_can_add_change_or_delete_events(desk: Client, event: AuditEvent)
     data: dict[str, Any] = {"action": "delete_selected", "_selected_action": [event.pk]}
     desk.post(reverse(LIST), data)
     assert AuditEvent.objects.get().reason == HOSTILE
+
+
+def test_events_are_found_by_the_key_of_their_record(desk: Client) -> None:
+    record = make_record()
+    mine, other = (make_events("replayed", digest=digest) for digest in (record.digest, bytes(32)))
+    page = desk.get(reverse(LIST), {"q": record.key}).content.decode()
+    assert f"/auditevent/{mine.pk}/change/" in page
+    assert f"/auditevent/{other.pk}/change/" not in page
