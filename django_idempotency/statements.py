@@ -31,17 +31,6 @@ def run(cursor: CursorWrapper, sql: str, params: Sequence[Any]) -> None:
         cursor.execute(sql, params)
 
 
-def takes_commit(connection: Any, cursor: Any) -> bool:
-    """Tell whether a COMMIT may be sent with a statement: in the outermost block, over the simple protocol.
-
-    Django commits once more when its block ends, which costs nothing where no transaction is open.
-    """
-    client_cursor = getattr(connection.Database, "ClientCursor", ())
-    return (
-        len(connection.atomic_blocks) == 1 and not is_enclosed(connection) and isinstance(cursor.cursor, client_cursor)
-    )
-
-
 def is_enclosed(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a test's transaction is around everything, in which nothing can be committed early."""
     return bool(connection.atomic_blocks) and connection.atomic_blocks[0]._from_testcase  # type: ignore[attr-defined]

@@ -15,7 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from django_idempotency.audit.models import AuditEvent
-from django_idempotency.statements import open_cursor, run, takes_commit
+from django_idempotency.statements import open_cursor, run
+from django_idempotency.wire import run_last
 
 _DEFAULTS: dict[str, Any] = {
     "event": "",
@@ -49,9 +50,10 @@ def append(using: str | None, event: str, *, is_last: bool = False, **facts: Any
         _put_down(connection, {**facts, "event": event, "at": timezone.now()})
         return
     values = [{**_DEFAULTS, **facts, "event": event}[name] for name in _DEFAULTS]
-    with open_cursor(connection) as cursor:
-        commit = "; COMMIT" if is_last and takes_commit(connection, cursor) else ""
-        run(cursor, _statement(using, "statement_timestamp()") + commit, values)
+    statement = _statement(using, "statement_timestamp()")
+    if not (is_last and run_last(connection, statement, values)):
+        with open_cursor(connection) as cursor:
+            run(cursor, statement, values)
 
 
 def _put_down(connection: BaseDatabaseWrapper, event: Mapping[str, Any]) -> None:

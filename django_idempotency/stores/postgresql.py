@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -15,10 +15,11 @@ from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
-from django_idempotency.statements import is_enclosed, open_cursor, run, takes_commit
+from django_idempotency.statements import is_enclosed, open_cursor, run
 from django_idempotency.stores.executions import forget
 from django_idempotency.stores.leases import LeaseTable
 from django_idempotency.stores.rows import RecordTable, read_record, written_values
+from django_idempotency.wire import Row, Wire, is_idle, outermost, run_last
 
 T = TypeVar("T")
 _IDLE = 0  # psycopg.pq.TransactionStatus.IDLE, which may not be installed
@@ -49,7 +50,7 @@ class PostgreSQL:
         )
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
         self._insert = insert + "NOTHING"
-        self._insert_and_commit = f"{table.insert(headers='%s::jsonb', time='to_timestamp(%s)', conflict='')}; COMMIT"
+        self._insert_last = table.insert(headers="%s::jsonb", time="to_timestamp(%s)", conflict="")
         self._forget = table.forget_one("statement_timestamp()")
         self.leases = LeaseTable(
             table,
@@ -75,9 +76,7 @@ class PostgreSQL:
         digest = operation.key.digest
         of_key = _lock(digest)
         of_request = of_key ^ _lock(operation.content_digest)
-        with open_cursor(connection) as cursor:
-            run(cursor, self._claim, (of_key, of_request, of_request, digest))
-            found, now, *values, expires_at = cursor.fetchone()
+        found, now, *values, expires_at = self._look(connection, (of_key, of_request, of_request, digest))
         if found == _FOUND:
             return read_record((*values, datetime.fromtimestamp(expires_at, UTC)))
         if found == _HELD:
@@ -85,6 +84,15 @@ class PostgreSQL:
         if found:
             raise OperationInProgress(same_request=found == _SAME_IN_FLIGHT)
         return Claim(operation=operation, claimed_at=now, replaces=expires_at is not None)
+
+    def _look(self, connection: BaseDatabaseWrapper, params: Sequence[Any]) -> Sequence[Any]:
+        wire = outermost(connection)
+        if wire and is_idle(connection):
+            return _decoded(wire, wire.run(self._claim, params, begin=True))
+        with open_cursor(connection) as cursor:
+            run(cursor, self._claim, params)
+            row: Sequence[Any] = cursor.fetchone()
+            return row
 
     def complete(
         self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta, *, last: bool
@@ -98,10 +106,8 @@ class PostgreSQL:
         values = [*written_values(claim, outcome, duration), claim.claimed_at, completed_at, expires_at]
         if claim.replaces:
             forget(connection, self._forget, (claim.operation.key.digest,))
-        with open_cursor(connection) as cursor:
-            if last and not claim.replaces and takes_commit(connection, cursor):
-                self._commit_with(cursor, values)
-            else:
+        if not (last and not claim.replaces and self._commit_with(connection, values)):
+            with open_cursor(connection) as cursor:
                 self._keep(cursor, values)
         return datetime.fromtimestamp(expires_at, UTC)
 
@@ -110,10 +116,13 @@ class PostgreSQL:
         if not cursor.rowcount:
             raise ClaimLost
 
-    def _commit_with(self, cursor: CursorWrapper, values: Sequence[Any]) -> None:
-        """Let the record and the COMMIT travel together; where a rival has completed, the COMMIT is never reached."""
+    def _commit_with(self, connection: BaseDatabaseWrapper, values: Sequence[Any]) -> bool:
+        """Let the record and the COMMIT travel together; where a rival has completed, the COMMIT is never reached.
+
+        Return False where they must not.
+        """
         try:
-            run(cursor, self._insert_and_commit, values)
+            return run_last(connection, self._insert_last, values)
         except IntegrityError as error:
             if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == _UNIQUE:
                 raise ClaimLost from error
@@ -158,6 +167,27 @@ class PostgreSQL:
         while deleted := forget(connection, self._purge, (reached, batch_size)):
             yield len(deleted)
             reached = max(deleted)
+
+
+def _decoded(wire: Wire, row: Row) -> list[Any]:
+    """Return a row of the look-up as cursors would: what is not text is converted."""
+    converters: tuple[Callable[[Any], Any], ...] = (
+        _text,
+        float,
+        int,
+        _text,
+        wire.bytes_of,
+        int,
+        _text,
+        wire.bytes_of,
+        _text,
+        float,
+    )
+    return [None if value is None else convert(value) for convert, value in zip(converters, row, strict=True)]
+
+
+def _text(value: bytes) -> str:
+    return value.decode()
 
 
 def _lock(digest: bytes) -> int:

@@ -28,6 +28,7 @@ def tell(window: DedupWindow, key: Key, is_first: bool, duration: float | None =
         duration=duration if is_executed else None,
         status=None,
         reason="duplicate" if is_executed and not is_first else "",
+        is_recorded=True,  # by the window's own row: an audit event would cost a duplicate a write
     )
 
 

@@ -111,7 +111,7 @@ def clear() -> None:
     with connection.cursor() as cursor:
         found = connection.introspection.get_table_list(cursor)
         quote = connection.ops.quote_name
-        names = [table for table in found if table.name.startswith(("tests_total", "tests_named", "dependent"))]
+        names = [table for table in found if table.name.startswith(("tests_total", "tests_named_total", "dependent"))]
         for relation in sorted(names, key=lambda table: table.type != "v"):
             kind = "VIEW" if relation.type == "v" else "TABLE"
             cascade = " CASCADE" if connection.vendor == "postgresql" else ""

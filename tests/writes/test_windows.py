@@ -315,7 +315,15 @@ def test_each_answer_is_told_once_in_its_transaction() -> None:
             operation_answered.disconnect(note)
     digest = bytes(DedupEntry.objects.get().digest)
     common = {"using": "default", "layer": "writes", "operation": "feed", "scope": "", "digest": digest}
-    common |= {"fingerprint": b"", "outcome_hash": b"", "attempt": 1, "duration": None, "status": None, "reason": ""}
+    common |= {
+        "fingerprint": b"",
+        "outcome_hash": b"",
+        "attempt": 1,
+        "duration": None,
+        "status": None,
+        "reason": "",
+        "is_recorded": True,
+    }
     assert facts == [{"sender": DedupWindow, "outcome": outcome, **common} for outcome in ("executed", "replayed")]
     assert states == [True, True]
 

@@ -124,7 +124,7 @@ class Command(BaseCommand):
 def _rows_of(user_id: str) -> tuple[str, ...]:
     ids = (model._default_manager.values_list("id", flat=True) for model in (Charge, Payout, Receipt))
     lines = BankTransaction.objects.filter(account=user_id).values_list("id", flat=True)
-    facts = Fact.objects.filter(biz_key__startswith=f"{user_id}-").values_list("biz_key", flat=True)
+    facts = Fact._default_manager.filter(biz_key__startswith=f"{user_id}-").values_list("biz_key", flat=True)
     return (*(found for rows in ids for found in rows.filter(user_id=user_id)), *map(str, lines), *facts)
 
 
