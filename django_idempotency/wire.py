@@ -31,13 +31,13 @@ class Wire:
         self._raw: Any = connection.connection
         self._escaping = pq.Escaping(self._raw.pgconn)
 
-    def run(self, statement: str, params: Sequence[Any], *, begin: bool = False, commit: bool = False) -> Row:
-        """Run a statement, maybe behind BEGIN or before COMMIT; return the row that it returns, if any.
+    def run(self, statement: str, params: Sequence[Any], *, before: str = "", after: str = "") -> Row:
+        """Run a statement, with others before and after it; return the row that it returns, if any.
 
         ``params`` are integers, floats, texts, bytes and None. Raises what Django's cursors raise.
         """
         text = statement % tuple(map(self._literal, params))
-        query = f"{'BEGIN; ' if begin else ''}{text}{'; COMMIT' if commit else ''}"
+        query = f"{before}{text}{after}"
         with self._connection.wrap_database_errors, self._raw.lock:
             self._raw.pgconn.send_query(query.encode())
             results = self._raw.wait(execute(self._raw.pgconn))
@@ -80,19 +80,21 @@ def outermost(connection: Any) -> Wire | None:
     return Wire(connection) if _speaks_utf8(raw) else None
 
 
-def run_last(connection: Any, statement: str, params: Sequence[Any]) -> bool:
+def run_last(connection: Any, statement: str, params: Sequence[Any], *, is_flushed: bool = True) -> bool:
     """Run the last statement of a transaction together with its COMMIT; return False where they must go apart.
 
+    What is not flushed may be lost if the database server crashes within the second, but costs no wait for the disk.
     Django commits once more when its block ends, which costs nothing where no transaction is open.
     """
+    commit = "; COMMIT" if is_flushed else "; SET LOCAL synchronous_commit TO off; COMMIT"
     wire = outermost(connection)
     if wire and connection.connection.pgconn.transaction_status == _IN_TRANSACTION:
-        wire.run(statement, params, commit=True)
+        wire.run(statement, params, after=commit)
         return True
     with open_cursor(connection) as cursor:
         if not _takes_commit(connection, cursor):
             return False
-        run(cursor, f"{statement}; COMMIT", params)
+        run(cursor, statement + commit, params)
     return True
 
 

@@ -40,7 +40,8 @@ _FIELDS = {field.name: field for field in AuditEvent._meta.concrete_fields}
 def append(using: str | None, event: str, *, is_last: bool = False, **facts: Any) -> None:
     """Append an event at the time of the database, in the open transaction, if any.
 
-    Where nothing else is to happen in that transaction (``is_last``), it is committed at once. Outside a transaction
+    Where nothing else is to happen in that transaction (``is_last``), it is committed at once, without a wait for the
+    disk: nobody depends on it. Outside a transaction
     on SQLite, the event waits where somebody else is writing. Without a database nothing is written down.
     """
     if using is None:
@@ -51,7 +52,7 @@ def append(using: str | None, event: str, *, is_last: bool = False, **facts: Any
         return
     values = [{**_DEFAULTS, **facts, "event": event}[name] for name in _DEFAULTS]
     statement = _statement(using, "statement_timestamp()")
-    if not (is_last and run_last(connection, statement, values)):
+    if not (is_last and run_last(connection, statement, values, is_flushed=False)):
         with open_cursor(connection) as cursor:
             run(cursor, statement, values)
 

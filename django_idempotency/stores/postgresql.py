@@ -88,7 +88,7 @@ class PostgreSQL:
     def _look(self, connection: BaseDatabaseWrapper, params: Sequence[Any]) -> Sequence[Any]:
         wire = outermost(connection)
         if wire and is_idle(connection):
-            return _decoded(wire, wire.run(self._claim, params, begin=True))
+            return _decoded(wire, wire.run(self._claim, params, before="BEGIN; "))
         with open_cursor(connection) as cursor:
             run(cursor, self._claim, params)
             row: Sequence[Any] = cursor.fetchone()
