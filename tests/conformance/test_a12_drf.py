@@ -461,7 +461,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"conflict_retries": -1}, "conflict_retries"),
     ({"max_body": -1}, "max_body"),
     ({"keep": "everything"}, "keep"),
-    ({"body": "encrypted"}, "body"),
+    ({"body": "scrambled"}, "body"),
     ({"key_format": "guid"}, "key_format"),
 ]
 
