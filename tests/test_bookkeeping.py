@@ -168,3 +168,12 @@ def test_a_duplicate_that_waited_counts_as_what_it_came_to(alice: Caller) -> Non
         assert second.result(60)["Idempotent-Replayed"] == "true"
         close_books("default")
     assert sums() == {"executed": 1, "replayed": 1}
+
+
+def test_what_somebody_has_decided_is_no_outcome(alice: Caller) -> None:
+    told = traffic(alice)
+    for action in ("erased", "expired_now", "exported", "rewound", "promoted", "released", "taken_over"):
+        AuditEvent.objects.create(event=action, operation="POST required", at=timezone.now())
+    AuditEvent.objects.create(event="unchanged", layer="writes", operation="demo.fact", count=5, at=timezone.now())
+    close_books("default")
+    assert sums() == {**told, "unchanged": 5}

@@ -15,8 +15,9 @@ from django_idempotency import retention
 from django_idempotency.admin.charts import Chart, chart
 from django_idempotency.admin.filters import WINDOWS, window_start
 from django_idempotency.admin.limits import limited
-from django_idempotency.admin.sums import COUNTED_RAW, DUPLICATES, REQUESTS, Sums, read_sums
+from django_idempotency.admin.sums import COUNTED_RAW, Sums, read_sums
 from django_idempotency.admin.walks import COUNTED, estimate
+from django_idempotency.audit.figures import DUPLICATES, REQUESTS
 from django_idempotency.models import AuditEvent, Record
 from django_idempotency.stores.sightings import clock
 

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db.models import Case, Count, IntegerField, QuerySet, Sum, When
 from django.db.models.functions import TruncHour
 
+from django_idempotency.audit.figures import DUPLICATES, REQUESTS
 from django_idempotency.audit.rollups import DURATION_BOUNDS
 from django_idempotency.models import AuditEvent, Record, Rollup
 
@@ -19,11 +20,6 @@ from django_idempotency.models import AuditEvent, Record, Rollup
 COUNTED_RAW = 10_000
 #: The newest sums that durations are taken from: their classes are costly to add up over a month.
 TIMED = timedelta(hours=24)
-#: The outcomes that requests add up to, as the invariant of the audit has it.
-REQUESTS = ("executed", "replayed", "in_progress", "mismatch", "rejected", "failed")
-#: Those that ask for what has been done or is being done already.
-DUPLICATES = ("replayed", "in_progress")
-
 
 _CLASS = Case(
     *(When(duration__lte=bound, then=number) for number, bound in enumerate(DURATION_BOUNDS)),

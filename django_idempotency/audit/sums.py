@@ -13,6 +13,7 @@ from django.db.models import Count, F, Max, Q, Sum
 from django.db.models.functions import Coalesce, TruncHour
 from django.utils import timezone
 
+from django_idempotency.audit.figures import REQUESTS
 from django_idempotency.audit.models import AuditEvent
 from django_idempotency.audit.rollups import DURATION_BOUNDS, Rollup
 from django_idempotency.conf import settings
@@ -20,8 +21,8 @@ from django_idempotency.conf import settings
 HOUR = timedelta(hours=1)
 #: How far back what has been summed up is counted again: an event may be committed later than it is dated.
 _OVERLAP = 2 * HOUR
-#: The outcomes of requests and rows; what somebody has decided is none.
-_NO_OUTCOMES = ("taken_over", "fenced", "released", "resolved_done", "resolved_not_done")
+#: The outcomes of requests and of rows; what somebody has decided is none.
+_OUTCOMES = (*REQUESTS, "unknown", "expired", "inserted", "updated", "unchanged", "stale")
 
 Name = tuple[datetime, str, str, str]
 
@@ -96,7 +97,7 @@ def _write(using: str, start: datetime, sums: dict[Name, HourlySum]) -> int:
 
 def count_events(using: str, start: datetime) -> Iterator[tuple[Name, HourlySum]]:
     """Count the audit events of each hour."""
-    events = AuditEvent.objects.using(using).filter(at__gte=start).exclude(event__in=_NO_OUTCOMES)
+    events = AuditEvent.objects.using(using).filter(at__gte=start, event__in=_OUTCOMES)
     yield from by_hour(events, at="at", count=Sum("count"), layer=F("layer"), outcome=F("event"))
 
 

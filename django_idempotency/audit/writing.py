@@ -41,8 +41,8 @@ def append(using: str | None, event: str, *, is_last: bool = False, **facts: Any
     """Append an event at the time of the database, in the open transaction, if any.
 
     Where nothing else is to happen in that transaction (``is_last``), it is committed at once, without a wait for the
-    disk: nobody depends on it. Outside a transaction
-    on SQLite, the event waits where somebody else is writing. Without a database nothing is written down.
+    disk: nobody depends on it. Outside a transaction on SQLite, the event waits where somebody else is writing. Without
+    a database nothing is written down.
     """
     if using is None:
         return

@@ -14,7 +14,8 @@ from django.utils import timezone
 from django_idempotency import retention
 from django_idempotency.admin import charts, dashboard, sums
 from django_idempotency.admin.charts import chart
-from django_idempotency.admin.sums import REQUESTS, Sums, read_sums
+from django_idempotency.admin.sums import Sums, read_sums
+from django_idempotency.audit.figures import REQUESTS
 from django_idempotency.models import Record, Rollup
 from django_idempotency.retention import Retention
 from tests.admin.desks import make_events, make_record, make_waiting, seat, staff
