@@ -4,7 +4,7 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 
-import tests.campaigns.redis_wsgi  # noqa: E402, F401 - its stores
-from django_idempotency import purging  # noqa: E402
+import tests.campaigns.redis_wsgi  # noqa: F401 - its stores
+from django_idempotency import purging
 
 purging.purge()
