@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass, field
 from datetime import datetime
-from hmac import compare_digest
 from time import perf_counter, time
 from typing import Any
 from uuid import UUID
@@ -41,7 +41,7 @@ class Operation:
         """
         mine = self.fingerprint
         if (fingerprint.version, fingerprint.secret_id) == (mine.version, mine.secret_id):
-            return compare_digest(fingerprint.digest, mine.digest)
+            return hmac.compare_digest(fingerprint.digest, mine.digest)
         try:
             return self.keyring.verify(fingerprint, self.content_digest)
         except UnknownFingerprint as error:
