@@ -43,6 +43,11 @@ def named(swap: Swap, table: str) -> list[Named]:
     return sorted(found)
 
 
+def sequences(swap: Swap, table: str) -> list[Named]:
+    """Return the sequences of a table; ``definition`` is the column that draws from it."""
+    return sorted(Named(*row) for row in swap.rows(_SEQUENCES, swap.quote(table)))
+
+
 def exchange(swap: Swap, *, retired: str, live: str) -> None:
     """Let the live table have the names that the retired one had; that one's get its version as a suffix."""
     leaving = named(swap, retired) if retired else []
@@ -67,9 +72,9 @@ def _rename(swap: Swap, table: str, item: Named, name: str) -> None:
 
 def continue_sequences(swap: Swap) -> None:
     """Let the sequences of the new table go on where those of the old one are, and behind its own rows."""
-    old = {item.definition: item.name for item in named(swap, swap.old_table) if item.kind == "SEQUENCE"}
-    for item in named(swap, swap.new_table):
-        if item.kind == "SEQUENCE" and item.definition in old:
+    old = {item.definition: item.name for item in sequences(swap, swap.old_table)}
+    for item in sequences(swap, swap.new_table) if old else ():
+        if item.definition in old:
             _continue(swap, old[item.definition], item.name, item.definition)
 
 

@@ -62,7 +62,7 @@ class RenameSwap(TableSwap):
             return []
         owner, has = grants.owner(self, self.old_table), grants.grants(self, self.old_table)
         shown = ", ".join(sorted(f"{grant.what} to {grant.grantee}" for grant in has if grant.grantee != owner))
-        sequences = [item.name for item in names.named(self, self.old_table) if item.kind == "SEQUENCE"]
+        sequences = [item.name for item in names.sequences(self, self.old_table)]
         return [
             f"The owner {owner} and the grants are copied: {shown or 'none'}.",
             *(f"The sequence {name} is continued." for name in sequences),
