@@ -40,7 +40,7 @@ class Content:
     def __init__(self, file: File[Any] | IO[Any], algorithm: str) -> None:
         self._file = file if isinstance(file, File) else File(file)
         self._hash = hashlib.new(algorithm)
-        self._ahead: list[bytes] = []
+        self._ahead: list[bytes | memoryview] = []
         self._rest = self._read()
         self.algorithm = algorithm
         self.content_type: str | None = getattr(file, "content_type", None)
@@ -64,12 +64,12 @@ class Content:
         self._rest = self._read()
         return True
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         while self._ahead:
             yield self._ahead.pop(0)
         yield from self._rest
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Iterator[bytes | memoryview]:
         self._hash, self.size = hashlib.new(self.algorithm), 0
         for chunk in self._chunks():
             data = chunk.encode() if isinstance(chunk, str) else chunk
@@ -78,8 +78,11 @@ class Content:
             yield data
 
     def _chunks(self) -> Iterable[Any]:
+        if not self._is_in_memory:
+            return self._file.chunks(CHUNK)
         # BytesIO gives away what it has without a copy, as bytes that nobody can change.
-        return [self._file.file.getvalue()] if self._is_in_memory else self._file.chunks(CHUNK)  # type: ignore[union-attr]
+        whole = memoryview(self._file.file.getvalue())  # type: ignore[union-attr]
+        return (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
 
     @property
     def _is_in_memory(self) -> bool:

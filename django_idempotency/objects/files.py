@@ -38,7 +38,7 @@ class FileWriter(Writer):
     def write(self, content: Content) -> bool:
         """Look whether it is there; else write to a temporary file of the same file system, and link that."""
         is_foreseen = content.foresee()
-        if is_foreseen and self._touch(self.naming.name(content.hexdigest), content.size):
+        if is_foreseen and self._touch(self._target(content), content.size):
             return False
         handle, temporary = self._temporary()
         try:
@@ -46,11 +46,11 @@ class FileWriter(Writer):
                 for chunk in content:
                     file.write(chunk)
                 # A duplicate is not worth waiting for the disk.
-                is_known = not is_foreseen and self._touch(self.naming.name(content.hexdigest), content.size)
+                is_known = not is_foreseen and self._touch(self._target(content), content.size)
                 if not is_known:
                     os.fchmod(file.fileno(), self._mode())
                     self._flush(file)
-            created = not is_known and self._place(temporary, content)
+            created = not is_known and self._place(temporary, self._target(content), content)
         except BaseException:
             self._discard(temporary)
             raise
@@ -81,18 +81,19 @@ class FileWriter(Writer):
         mode: int | None = self.storage.file_permissions_mode
         return (0o644 if mode is None else mode) & 0o555
 
-    def _place(self, temporary: str, content: Content) -> bool:
-        name = self.naming.name(content.hexdigest)
-        target = self._path(name)
+    def _target(self, content: Content) -> Path:
+        return self._path(self.naming.name(content.hexdigest))
+
+    def _place(self, temporary: str, target: Path, content: Content) -> bool:
         for _ in range(_ATTEMPTS):
             if self._link(temporary, target):
                 self._folders.settle(target.parent)
                 return True
-            if self._touch(name, content.size):
+            if self._touch(target, content.size):
                 return False
             with suppress(FileNotFoundError):  # a collector has moved it away since
                 if target.stat().st_size != content.size:
-                    return self._heal(temporary, name)
+                    return self._heal(temporary, self.naming.name(content.hexdigest))
         raise ObjectContended
 
     def _link(self, temporary: str, target: Path) -> bool:
@@ -106,9 +107,8 @@ class FileWriter(Writer):
             return True
         return False
 
-    def _touch(self, name: str, size: int) -> bool:
+    def _touch(self, target: Path, size: int) -> bool:
         """Say that the object is wanted; tell whether it is there, and whole."""
-        target = self._path(name)
         with suppress(FileNotFoundError):
             os.utime(target)
             found = target.stat()

@@ -32,6 +32,8 @@ class Folders:
 
     def settle(self, folder: Path) -> None:
         """Make the entries of a folder durable, and those that lead to it. Raises FileNotFoundError."""
+        if not self._fsync:
+            return
         self._sync(folder)
         root = self._root
         while folder not in self._settled and folder != root:

@@ -1,5 +1,6 @@
-"""``python -m tests.benchmarks [speed|growth|purge|windows|upsert|objects]``: figures of the kind that a deployment would see.
+"""``python -m tests.benchmarks [NAME]``: figures of the kind that a deployment would see.
 
+NAME is one of ``speed``, ``growth``, ``purge``, ``windows``, ``upsert`` and ``objects``.
 PostgreSQL (15 or later) is the one of ``DATABASE_URL``, whose user must be a superuser, else one that is started and
 deleted; wrk sends the requests, gunicorn takes them. With ``--redis`` the protected view has Redis in front: that of
 ``REDIS_URL``, else one that is started and ends with this. Ends with status 1 where a run was invalid (a request

@@ -5,6 +5,7 @@ It prints one JSON object: for each kind of content the seconds of each round, b
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -13,9 +14,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import django
 from django.conf import settings
@@ -23,8 +25,18 @@ from django.core.files.base import ContentFile, File
 
 SIZES = {"10 kB": 10_000, "1 MB": 1_000_000, "20 MB": 20_000_000}
 BUCKET_SIZES = {"S3, 10 kB": 10_000, "S3, 5 MB": 5_000_000}
-Action = Callable[[File], Any]
-Actions = dict[str, tuple[Action, Action]]
+Step = Callable[[File], Any]
+
+
+class Way(NamedTuple):
+    """What is measured, a save of the same bytes to compare it with, and what is done before with no clock running."""
+
+    action: Step
+    reference: Step
+    prepare: Callable[[bytes], None] = lambda data: None
+
+
+Ways = dict[str, Way]
 
 
 def main(rounds: int) -> None:
@@ -32,30 +44,29 @@ def main(rounds: int) -> None:
     settings.configure()
     django.setup()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        files = actions_of_files(Path(folder))
+        files = ways_in_files(Path(folder))
         seconds = {name: measure(rounds, size, files) for name, size in SIZES.items()}
         seconds["20 MB file"] = measure(rounds, SIZES["20 MB"], files, path=Path(folder) / "content")
-        bucket = stack.enter_context(actions_of_a_bucket())
+        bucket = stack.enter_context(ways_in_a_bucket())
         seconds |= {name: measure(rounds, size, bucket) for name, size in BUCKET_SIZES.items()}
     print(json.dumps(seconds))
 
 
-def measure(rounds: int, size: int, actions: Actions, *, path: Path | None = None) -> dict[str, list[float]]:
-    """Return the seconds of each round: of a reference the mean of before and after what is compared with it."""
+def measure(rounds: int, size: int, ways: Ways, *, path: Path | None = None) -> dict[str, list[float]]:
+    """Return the seconds of each round: of a reference the mean of those before and after what is compared with it."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        data = os.urandom(size)
-        saved = defaultdict[str, list[float]](list)
-        for name, (action, reference) in actions.items():
-            reference_name = reference.__name__.replace("_", " ")
-            for each, step in ((reference_name, reference), (name, action), (reference_name, reference)):
+        data, taken = os.urandom(size), defaultdict[str, list[float]](list)
+        for name, way in ways.items():
+            reference = way.reference.__name__.replace("_", " ")
+            way.prepare(data)
+            for each, step in ((reference, way.reference), (name, way.action), (reference, way.reference)):
                 with content(data, path) as file:
                     started = time.perf_counter()
                     step(file)
-                    saved[each].append(time.perf_counter() - started)
-        for name, values in saved.items():
+                    taken[each].append(time.perf_counter() - started)
+        for name, values in taken.items():
             seconds[name].append(fmean(values))
-    seconds.pop("reference alone", None)
     return seconds
 
 
@@ -70,12 +81,12 @@ def content(data: bytes, path: Path | None) -> Iterator[File]:
         yield File(file)
 
 
-def actions_of_files(folder: Path) -> Actions:
-    """Return what is measured in a file system, each with a save of the same bytes to compare it with."""
+def ways_in_files(folder: Path) -> Ways:
+    """Return what is measured in a file system."""
     from django.core.files.storage import FileSystemStorage
 
     plain = FileSystemStorage(location=folder / "plain")
-    durable, fast = (_objects(folder / name, fsync=fsync) for name, fsync in (("durable", True), ("fast", False)))
+    durable, fast, empty = (_objects(folder / name, fsync=name != "fast") for name in ("durable", "fast", "empty"))
 
     def save(file: File) -> str:
         return plain.save(f"{time.monotonic_ns()}", file)
@@ -88,16 +99,16 @@ def actions_of_files(folder: Path) -> Actions:
         _sync(plain.location)
 
     return {
-        "new, no fsync": (lambda file: _put(fast, file, created=True), save),
-        "new": (lambda file: _put(durable, file, created=True), save_and_fsync),
-        "known": (lambda file: _put(durable, file, created=False), save),
-        "reference alone": (lambda file: None, save_and_fsync_of_file_and_folder),
+        "new, no fsync": Way(lambda file: _put(fast, file, created=True), save, partial(_make_folder, fast)),
+        "new": Way(lambda file: _put(durable, file, created=True), save_and_fsync, partial(_make_folder, durable)),
+        "known": Way(lambda file: _put(durable, file, created=False), save),
+        "new, with its folders": Way(lambda file: _put(empty, file, created=True), save_and_fsync_of_file_and_folder),
     }
 
 
 @contextmanager
-def actions_of_a_bucket() -> Iterator[Actions]:
-    """Yield the same for a bucket."""
+def ways_in_a_bucket() -> Iterator[Ways]:
+    """Yield what is measured in a bucket."""
     from storages.backends.s3 import S3Storage
 
     from tests.s3_servers import started_s3
@@ -109,8 +120,8 @@ def actions_of_a_bucket() -> Iterator[Actions]:
             plain.save(f"{time.monotonic_ns()}", file)
 
         yield {
-            "new": (lambda file: _put(objects, file, created=True), save),
-            "known": (lambda file: _put(objects, file, created=False), save),
+            "new": Way(lambda file: _put(objects, file, created=True), save),
+            "known": Way(lambda file: _put(objects, file, created=False), save),
         }
 
 
@@ -119,6 +130,14 @@ def _objects(folder: Path, *, fsync: bool) -> Any:
 
     below = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(folder)}}
     return ContentAddressedStorage(storage=below, fsync=fsync)
+
+
+def _make_folder(objects: Any, data: bytes) -> None:
+    """Make the folder that the content will be in: a storage that has been in use has it."""
+    name = objects.naming.name(hashlib.sha256(data).hexdigest())
+    folder = Path(objects.writer.storage.path(name)).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    _sync(folder.parent)
 
 
 def _put(objects: Any, file: File, *, created: bool) -> None:

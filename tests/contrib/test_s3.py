@@ -117,7 +117,7 @@ def test_what_takes_longer_to_send_than_to_look_for_is_not_sent_again(s3: S3, mo
     monkeypatch.setattr(type(storage.writer), "look_size", 1000)
     sent: list[int] = []
     storage.writer.storage.connection.meta.client.meta.events.register(
-        "before-call.s3.PutObject", lambda params, **_: sent.append(len(params["body"]))
+        "before-call.s3.PutObject", lambda params, **_: sent.append(len(params["body"].getvalue()))
     )
     assert [storage.put(ContentFile(b"x" * 2000)).created for _ in range(2)] == [True, False]
     assert sent == [2000, 16]

@@ -76,7 +76,7 @@ def test_a_buffer_is_not_copied_and_cannot_change_meanwhile() -> None:
     assert content.foresee()
     buffer.seek(0)
     buffer.write(b"other")
-    assert list(content) == [DATA]
+    assert b"".join(content) == DATA
 
 
 def test_without_a_look_ahead_it_is_known_once_it_is_read() -> None:

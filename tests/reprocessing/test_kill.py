@@ -36,7 +36,7 @@ class Backfill:
     batches: int
 
 
-SHORT = Backfill(rows=4000, batch=7, kills=3, batches=8)
+SHORT = Backfill(rows=1500, batch=7, kills=3, batches=8)
 MANY = Backfill(rows=4000, batch=7, kills=50, batches=8)
 LONG = Backfill(rows=1_000_000, batch=5000, kills=5, batches=39)
 

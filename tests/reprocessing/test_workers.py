@@ -75,11 +75,11 @@ def test_windows_of_many_workers_meet_and_overlap_by_the_lag(workers: int, round
         Entry.objects.create(account="row", amount=total)
         mark = Watermark("shared", type=int)
         eventually(lambda: mark.position == total + 1, "the end of the source")
-        told = [process.communicate("end\n", timeout=PATIENCE)[0].splitlines() for process in started]
-        windows = sorted((json.loads(line) for lines in told for line in lines), key=lambda window: window[1])
+        told = [json.loads(process.communicate("end\n", timeout=PATIENCE)[0]) for process in started]
+        windows = sorted((window for each in told for window in each), key=lambda window: window[1])
         seen = Counter(Entry.objects.filter(account="seen").values_list("amount", flat=True))
         report.counts = {
-            "workers with a window": sum(bool(lines) for lines in told),
+            "workers with a window": sum(map(bool, told)),
             "windows": len(windows),
             "rows": total + 1,
             "rows read again": sum(seen.values()) - len(seen),
@@ -91,4 +91,4 @@ def test_windows_of_many_workers_meet_and_overlap_by_the_lag(workers: int, round
     assert set(seen) == set(range(total + 1))
     for number, times in seen.items():
         assert times <= sum((-LAG if low is None else low) <= number < high for low, high in windows)
-    assert sum(bool(lines) for lines in told) > 1
+    assert sum(map(bool, told)) > 1

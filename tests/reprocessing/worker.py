@@ -1,6 +1,6 @@
 """``python -m tests.reprocessing.worker LAG`` works behind a watermark that others work behind, until its input ends.
 
-What it has seen it enters in the transaction of its window. Prints each window that has moved on: its two ends.
+What it has seen it enters in the transaction of its window. Prints the windows that have moved on, each as its two ends.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def main(lag: int) -> None:
 
     def head() -> int:
         highest: int | None = rows.aggregate(highest=Max("amount"))["highest"]
-        return -1 if highest is None else highest + 1
+        return 0 if highest is None else highest + 1
 
+    windows = []
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0.005)[0]:
         with mark.window(lag=lag, upto=head) as window:
@@ -33,7 +34,8 @@ def main(lag: int) -> None:
             seen = list(rows.filter(amount__gte=low, amount__lt=window.high).values_list("amount", flat=True))
             Entry.objects.bulk_create(Entry(account="seen", amount=number) for number in seen)
         if not window.is_empty:
-            print(json.dumps([window.low, window.high]), flush=True)
+            windows.append([window.low, window.high])
+    print(json.dumps(windows), flush=True)
 
 
 if __name__ == "__main__":
