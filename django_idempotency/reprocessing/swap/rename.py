@@ -47,6 +47,11 @@ class TableSwap(Swap):
 class RenameSwap(TableSwap):
     """On PostgreSQL: with grants, sequences, and the names of indexes and constraints."""
 
+    def prepare(self) -> None:
+        """Let the new table belong to whom the old one does."""
+        if self.old_table:
+            grants.copy(self)
+
     def lock(self) -> None:
         """Lock both tables before anything is looked at."""
         both = ", ".join(self.quote(table) for table in (self.old_table, self.new_table) if table)
@@ -72,8 +77,6 @@ class RenameSwap(TableSwap):
     def run(self) -> None:
         """Rename both tables, and what of them has a name."""
         if self.old_table:
-            owner = grants.owner(self, self.old_table)
-            grants.give(self, self.new_table, owner_is=owner, wanted=grants.grants(self, self.old_table))
             names.continue_sequences(self)
         super().run()
         names.exchange(self, retired=self.retired_table, live=self.live_table)

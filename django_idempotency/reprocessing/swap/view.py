@@ -22,6 +22,11 @@ class ViewSwap(Swap):
     What is known once the lock is held is not asked for twice: everybody waits meanwhile.
     """
 
+    def prepare(self) -> None:
+        """Let the new table belong to whom the old one does."""
+        if self.old_table:
+            grants.copy(self)
+
     def lock(self) -> None:
         """Lock the view, which locks the table behind it, too."""
         if self._has_view:
@@ -50,8 +55,6 @@ class ViewSwap(Swap):
     def run(self) -> None:
         """Point to the new table."""
         if self.old_table:
-            owner = grants.owner(self, self.old_table)
-            grants.give(self, self.new_table, owner_is=owner, wanted=grants.grants(self, self.old_table))
             names.continue_sequences(self)
         options = self._options
         if not self._has_view or self._is_replaceable:
