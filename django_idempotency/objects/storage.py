@@ -68,8 +68,9 @@ class ContentAddressedStorage(Storage):
     def put(self, file: File[Any] | IO[Any]) -> Blob:
         """Store content, which may be a stream of unknown size; return what it is and whether it is new.
 
-        When this returns, the object is durable (unless ``fsync`` is off), and no collector removes it for as long as its grace is, whatever
-        was there before. Raises what the storage below raises; then nothing is visible.
+        When this returns, the object is durable (unless ``fsync`` is off), and no collector removes it for as long as
+        its grace is, whatever was there before. Raises what the storage below raises; then nothing is visible, or the
+        object is, whole.
         """
         started = time.monotonic()
         content = Content(file, self.naming.algorithm)

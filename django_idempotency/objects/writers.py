@@ -39,8 +39,8 @@ class Entry:
 class Writer(ABC):
     """Stores, lists and sets aside the objects below one prefix of one storage.
 
-    Names are relative to the prefix. ``fsync`` is whether to wait for a disk. A writer without ``supports_collection`` need not implement what follows the
-    listing.
+    Names are relative to the prefix. ``fsync`` is whether to wait for a disk. A writer without ``supports_collection``
+    need not implement what follows the listing.
     """
 
     supports_collection = True

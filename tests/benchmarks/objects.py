@@ -4,8 +4,8 @@ Each put, of new content and of content that is there, is compared with ``save``
 in the same folder or bucket, right before and after it. A plain save does not wait for the disk; so there are also a
 put without ``fsync``, a save whose file is synced, and one whose file and folder are, which is what a put does. The
 folder of new content is there, as in a storage that is in use, unless it says otherwise. ``file`` is content that lies
-on the disk and is too large to be kept in memory. The bucket is moto's, on this machine: figures tell of requests and of
-Python there, not of a network. TMPDIR says where files are written.
+on the disk and is too large to be kept in memory. The bucket is moto's, on this machine: figures tell of requests and
+of Python there, not of a network. TMPDIR says where files are written.
 """
 
 from __future__ import annotations

@@ -109,8 +109,8 @@ def test_a_put_that_fails_once_it_is_linked_leaves_the_second_link(
     def fail(self: Folders, folder: Path) -> None:
         raise OSError(5, "the disk is gone")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="the disk"):
-        patched.setattr(Folders, "settle", fail)
+    monkeypatch.setattr(Folders, "settle", fail)
+    with pytest.raises(OSError, match="the disk"):
         storage.put(ContentFile(text))
     (left,) = (name for name in place.names() if name.startswith("tmp/"))
     assert (place.folder / left).stat().st_nlink == 2

@@ -1,6 +1,6 @@
 """``python -m tests.reprocessing.worker LAG`` works behind a watermark that others work behind, until its input ends.
 
-What it has seen it enters in the transaction of its window. Prints the windows that have moved on, each as its two ends.
+What it has seen it enters in the transaction of its window. Prints the windows that have moved on, as pairs of ends.
 """
 
 from __future__ import annotations
