@@ -80,7 +80,11 @@ def rows_kept() -> int:
 
 @pytest.mark.parametrize(
     "backfill",
-    [SHORT, pytest.param(MANY, marks=pytest.mark.campaign), pytest.param(LONG, marks=pytest.mark.campaign)],
+    [
+        SHORT,
+        pytest.param(MANY, marks=pytest.mark.campaign),
+        pytest.param(LONG, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)]),
+    ],
     ids=lambda backfill: f"{backfill.kills} of {backfill.rows}",
 )
 def test_a_build_that_is_killed_goes_on_and_comes_to_the_same(backfill: Backfill) -> None:

@@ -61,7 +61,8 @@ def promote_next(version: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("promotions", "readers", "writers"), [(3, 1, 1), pytest.param(200, 8, 4, marks=pytest.mark.campaign)]
+    ("promotions", "readers", "writers"),
+    [(3, 1, 1), pytest.param(200, 8, 4, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])],
 )
 def test_no_read_fails_or_is_wrong_while_versions_are_promoted(promotions: int, readers: int, writers: int) -> None:
     enter(50)
