@@ -16,9 +16,11 @@ from statistics import median, quantiles
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from django_idempotency.reprocessing import Patience, Rollout
 from tests.campaigns.harness import ROOT, Report, database_url, eventually
+from tests.campaigns.sessions import PATIENCE, Gate, other_sessions
 from tests.reprocessing.models import Entry
 from tests.reprocessing.projections import Adding, AddingByName, WrittenThrough, enter, expected, found
 from tests.reprocessing.statements import changes_watched, locks_watched
@@ -125,3 +127,28 @@ def test_a_rollback_is_one_statement_that_points_the_view_back() -> None:
     assert change.startswith('CREATE OR REPLACE VIEW "tests_total" AS SELECT')
     assert change.endswith('FROM "tests_total__v1"')
     assert found() == before
+
+
+def test_a_snapshot_from_before_the_swap_lacks_the_last_catch_up_and_a_statement_after_it_does_not() -> None:
+    """What a view means is not part of a snapshot. The documentation says so."""
+    enter(20)
+    promoted(Adding)
+    second = Rollout(Adding(version=2))
+    second.build()
+    enter(5)
+    gate = Gate()
+
+    def read_late() -> tuple[bool, bool]:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            before = expected()
+            gate()
+            in_snapshot = found() == before
+        return in_snapshot, found() == expected()
+
+    with other_sessions() as start:
+        reader = start(read_late)
+        gate.wait_until_reached()
+        second.promote(WHO)
+        gate.open()
+        assert reader.result(PATIENCE) == (False, True)
