@@ -43,23 +43,30 @@ _DAMAGED = ("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch")
 class S3Writer(Writer):
     """Needs S3 with conditional writes (``If-None-Match`` and ``If-Match``) and reads that see what was written.
 
-    ``part_size`` is the size in bytes from which an object is uploaded in parts of that size.
+    ``part_size`` is the size in bytes from which an object is uploaded in parts of that size, ``look_size`` that from
+    which it is looked for before it is uploaded.
     """
 
     part_size = 16 * 1024 * 1024
+    look_size = 1024 * 1024
 
     def write(self, content: Content) -> bool:
         """Spool the content, since its name must be known, then store it unless it is there."""
+        is_foreseen = content.foresee()
+        if is_foreseen and self._is_there(content):
+            return False
         with SpooledTemporaryFile(self.part_size) as spool:
             for chunk in content:
                 spool.write(chunk)
-            return self._place(spool, content)
+            return (is_foreseen or not self._is_there(content)) and self._place(spool, content)
+
+    def _is_there(self, content: Content) -> bool:
+        """Look before an upload that takes longer than a look."""
+        name = self.naming.name(content.hexdigest)
+        return bool(content.size > self.look_size and self._head(name) and self._touch(name, content.size))
 
     def _place(self, spool: IO[bytes], content: Content) -> bool:
         name, code = self.naming.name(content.hexdigest), ""
-        # Only what is uploaded in parts is worth a look in advance.
-        if content.size > self.part_size and self._head(name) and self._touch(name, content.size):
-            return False
         for attempt in range(_ATTEMPTS):
             try:
                 self._create(name, spool, content)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from typing import IO, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -13,6 +15,9 @@ from django.core.files.base import File
 
 #: What cannot be made to collide on purpose, as MD5 and SHA-1 can.
 ALGORITHMS = frozenset({"sha256", "sha384", "sha512", "sha3_256", "sha3_512", "blake2b", "blake2s"})
+#: Content of up to so many bytes is read into memory; what is larger is read twice, or written before it is known.
+MEMORY = 16 * 1024 * 1024
+CHUNK = 256 * 1024
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -30,21 +35,69 @@ class Blob:
 
 
 class Content:
-    """Bytes that are read once, and are known when they have been read: ``size`` and ``hexdigest``."""
+    """Bytes that are hashed as they are read: ``size`` and ``hexdigest`` are those of what has been read."""
 
     def __init__(self, file: File[Any] | IO[Any], algorithm: str) -> None:
         self._file = file if isinstance(file, File) else File(file)
         self._hash = hashlib.new(algorithm)
+        self._ahead: list[bytes | memoryview] = []
+        self._rest = self._read()
         self.algorithm = algorithm
         self.content_type: str | None = getattr(file, "content_type", None)
         self.size = 0
 
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._file.chunks():
+    def foresee(self) -> bool:
+        """Read before anything is written, what fits into memory or can be read again; tell whether that was all."""
+        for chunk in self._rest:
+            self._ahead.append(chunk)
+            if self.size > MEMORY and not self._is_in_memory:
+                return self._foresee_twice()
+        return True
+
+    def _foresee_twice(self) -> bool:
+        """Read to the end, and begin anew: the second reading is hashed again, since files change."""
+        if not self._is_readable_again:
+            return False
+        self._ahead.clear()
+        for _ in self._rest:
+            pass
+        self._rest = self._read()
+        return True
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        while self._ahead:
+            yield self._ahead.pop(0)
+        yield from self._rest
+
+    def _read(self) -> Iterator[bytes | memoryview]:
+        self._hash, self.size = hashlib.new(self.algorithm), 0
+        for chunk in self._chunks():
             data = chunk.encode() if isinstance(chunk, str) else chunk
             self._hash.update(data)
             self.size += len(data)
             yield data
+
+    def _chunks(self) -> Iterable[Any]:
+        if not self._is_in_memory:
+            return self._file.chunks(CHUNK)
+        # BytesIO gives away what it has without a copy, as bytes that nobody can change.
+        whole = memoryview(self._file.file.getvalue())  # type: ignore[union-attr]
+        return (whole[start : start + CHUNK] for start in range(0, len(whole), CHUNK))
+
+    @property
+    def _is_in_memory(self) -> bool:
+        return self._is_plain and type(self._file.file) is BytesIO
+
+    @property
+    def _is_readable_again(self) -> bool:
+        with suppress(AttributeError, OSError):
+            return self._is_plain and self._file.seekable() and self._file.seek(self._file.tell()) is not None
+        return False
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether its chunks are those of the file below it, from its beginning."""
+        return type(self._file).chunks is File.chunks
 
     @property
     def hexdigest(self) -> str:

@@ -6,92 +6,130 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import mkstemp
+from typing import IO
 
 from django.core.files import locks
+from django.core.files.storage import Storage
 
-from django_idempotency.objects.blobs import Content
+from django_idempotency.objects.blobs import CHUNK, Content, Naming, digest_of
 from django_idempotency.objects.exceptions import CollectorRunning, ObjectContended
+from django_idempotency.objects.folders import Folders
 from django_idempotency.objects.writers import COLLECTED, CORRUPT, Entry, Writer
 
 _TEMPORARY = "tmp"
 _RESERVED = {_TEMPORARY, "quarantine"}
 _ATTEMPTS = 10
+_SECOND = ".second"
 
 
 class FileWriter(Writer):
-    """Needs a file system with hard links. An object's time of modification is when it was last put."""
+    """Needs a file system with hard links. An object's time of modification is when it was last put.
+
+    An object has a second link from when it gets its name until the entry for it is durable.
+    """
+
+    def __init__(self, storage: Storage, prefix: str, naming: Naming, *, fsync: bool = True) -> None:
+        super().__init__(storage, prefix, naming, fsync=fsync)
+        self._folders = Folders(storage, prefix, fsync=fsync)
 
     def write(self, content: Content) -> bool:
-        """Write to a temporary file of the same file system, then link it to its name."""
-        folder = self._path(_TEMPORARY)
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = mkstemp(dir=folder)
+        """Look whether it is there; else write to a temporary file of the same file system, and link that."""
+        is_foreseen = content.foresee()
+        if is_foreseen and self._touch(self._target(content), content.size):
+            return False
+        handle, temporary = self._temporary()
         try:
             with os.fdopen(handle, "wb") as file:
                 for chunk in content:
                     file.write(chunk)
-                file.flush()
                 # A duplicate is not worth waiting for the disk.
-                if self._touch(self.naming.name(content.hexdigest), content.size):
-                    return False
-                os.fchmod(file.fileno(), self._mode())
-                os.fsync(file.fileno())
-            return self._place(temporary, content)
-        finally:
-            with suppress(FileNotFoundError):
+                is_known = not is_foreseen and self._touch(self._target(content), content.size)
+                if not is_known:
+                    os.fchmod(file.fileno(), self._mode())
+                    self._flush(file)
+            created = not is_known and self._place(temporary, self._target(content), content)
+        except BaseException:
+            self._discard(temporary)
+            raise
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        return created
+
+    def _discard(self, temporary: str) -> None:
+        """Delete what came to nothing; a second link is left, to say that the first one may not be durable."""
+        with suppress(FileNotFoundError):
+            if os.stat(temporary).st_nlink == 1:
                 os.unlink(temporary)
+
+    def _flush(self, file: IO[bytes]) -> None:
+        file.flush()
+        if self.fsync:
+            os.fsync(file.fileno())
+
+    def _temporary(self) -> tuple[int, str]:
+        folder = self._path(_TEMPORARY)
+        with suppress(FileNotFoundError):
+            return mkstemp(dir=folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return mkstemp(dir=folder)
 
     def _mode(self) -> int:
         """Return the permissions of an object: nobody writes to it."""
         mode: int | None = self.storage.file_permissions_mode
         return (0o644 if mode is None else mode) & 0o555
 
-    def _place(self, temporary: str, content: Content) -> bool:
-        name = self.naming.name(content.hexdigest)
-        target = self._path(name)
+    def _target(self, content: Content) -> Path:
+        return self._path(self.naming.name(content.hexdigest))
+
+    def _place(self, temporary: str, target: Path, content: Content) -> bool:
         for _ in range(_ATTEMPTS):
-            self._make_folder(target.parent)
-            with suppress(FileExistsError):
-                os.link(temporary, target)
-                _sync(target.parent)
+            if self._link(temporary, target):
+                self._folders.settle(target.parent)
                 return True
-            if self._touch(name, content.size):
+            if self._touch(target, content.size):
                 return False
             with suppress(FileNotFoundError):  # a collector has moved it away since
                 if target.stat().st_size != content.size:
-                    return self._heal(temporary, name)
+                    return self._heal(temporary, self.naming.name(content.hexdigest))
         raise ObjectContended
 
-    def _touch(self, name: str, size: int) -> bool:
+    def _link(self, temporary: str, target: Path) -> bool:
+        """Give a file its name; tell whether the name was free."""
+        with suppress(FileExistsError):
+            try:
+                os.link(temporary, target)
+            except FileNotFoundError:
+                self._folders.make(target.parent)
+                os.link(temporary, target)
+            return True
+        return False
+
+    def _touch(self, target: Path, size: int) -> bool:
         """Say that the object is wanted; tell whether it is there, and whole."""
-        target = self._path(name)
         with suppress(FileNotFoundError):
             os.utime(target)
-            if target.stat().st_size == size:
-                _sync(target.parent)  # whoever linked it may not have come to this yet
+            found = target.stat()
+            if found.st_size == size:
+                if found.st_nlink > 1:  # whoever has linked it has not come to its end, or never will
+                    self._folders.settle(target.parent)
                 return True
         return False
 
     def _heal(self, temporary: str, name: str) -> bool:
         """Put whole content in the place of a part of it, in one step; keep a link to what was there."""
         target, aside = self._path(name), self._path(CORRUPT + name)
-        self._make_folder(aside.parent)
+        self._folders.make(aside.parent)
         aside.unlink(missing_ok=True)
         with suppress(FileExistsError):
             os.link(target, aside)
-        os.replace(temporary, target)
-        _sync(target.parent)
+        second = f"{temporary}{_SECOND}"
+        os.link(temporary, second)
+        os.replace(second, target)
+        self._folders.settle(target.parent)
         return True
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        self._make_folder(folder.parent)
-        with suppress(FileExistsError):
-            folder.mkdir(mode=self.storage.directory_permissions_mode or 0o777)
-            _sync(folder.parent)
 
     def entries(self, below: str = "") -> Iterator[Entry]:
         """Walk the folders in order."""
@@ -125,12 +163,14 @@ class FileWriter(Writer):
     def set_aside(self, name: str, before: datetime) -> bool:
         """Move the file, then look at it again: a put that has found it has left its time on the file itself."""
         source, aside = self._path(name), self._path(COLLECTED + name)
-        self._make_folder(aside.parent)
+        self._folders.make(aside.parent)
         with suppress(FileNotFoundError):
             if _time(source.stat().st_mtime) >= before:
                 return False
             # Of one that was given back only half there are two links, between which a rename does nothing.
-            aside.unlink(missing_ok=True)
+            if aside.exists():
+                self._folders.settle(source.parent)
+                aside.unlink()
             source.rename(aside)
             if _time(aside.stat().st_mtime) < before:
                 os.utime(aside)
@@ -145,25 +185,26 @@ class FileWriter(Writer):
     def condemn(self, name: str, version: str) -> bool:
         """Move the file, and back again if it was another one."""
         target, aside = self._path(name), self._path(CORRUPT + name)
-        self._make_folder(aside.parent)
+        self._folders.make(aside.parent)
         with suppress(FileNotFoundError):
             target.replace(aside)
             if _version(aside) == version:
                 return True
             with suppress(FileExistsError):
                 os.link(aside, target)
+                self._folders.settle(target.parent)
             aside.unlink()
         return False
 
     def restore(self, name: str) -> None:
         """Link the file to its name again, unless it has been put anew."""
         source, target = self._path(COLLECTED + name), self._path(name)
-        self._make_folder(target.parent)
+        self._folders.make(target.parent)
         with suppress(FileExistsError):
             os.link(source, target)
             os.utime(target)
+        self._folders.settle(target.parent)
         source.unlink(missing_ok=True)
-        _sync(target.parent)
 
     def purge(self, name: str) -> None:
         """Delete the file."""
@@ -175,11 +216,21 @@ class FileWriter(Writer):
         for path in self._path(_TEMPORARY).glob("tmp*"):
             with suppress(FileNotFoundError):
                 found = path.stat()
-                if found.st_nlink > 1 or _time(found.st_mtime) < before:
+                is_linked = found.st_nlink > 1 and path.suffix != _SECOND
+                if is_linked or _time(found.st_mtime) < before:
                     count += 1
                     if not dry_run:
-                        path.unlink()
+                        self._remove(path, is_linked=is_linked)
         return count
+
+    def _remove(self, path: Path, *, is_linked: bool) -> None:
+        """Delete a temporary file; the writer may have died before it had made the other link durable."""
+        if is_linked:
+            with path.open("rb") as file:
+                hexdigest = digest_of(iter(partial(file.read, CHUNK), b""), self.naming.algorithm)
+            with suppress(FileNotFoundError):  # linked elsewhere, or collected since
+                self._folders.settle(self._path(self.naming.name(hexdigest)).parent)
+        path.unlink()
 
     def _path(self, name: str) -> Path:
         return Path(self.storage.path(self.prefix + name))
@@ -192,14 +243,3 @@ def _version(path: Path) -> str:
 
 def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,10 +10,8 @@ from django.core import checks
 from django.core.files.base import File
 from django.utils import timezone
 
-from django_idempotency.objects.blobs import Content
+from django_idempotency.objects.blobs import MEMORY, Content
 from django_idempotency.objects.writers import Entry, Writer
-
-MEMORY = 8 * 1024 * 1024
 
 
 class AnyWriter(Writer):
@@ -26,17 +24,22 @@ class AnyWriter(Writer):
 
     def write(self, content: Content) -> bool:
         """Save what is not there."""
+        if content.foresee() and self.storage.exists(self._path(content)):
+            return False
         with SpooledTemporaryFile(MEMORY) as spool:
             for chunk in content:
                 spool.write(chunk)
             spool.seek(0)
-            name = self.prefix + self.naming.name(content.hexdigest)
+            name = self._path(content)
             if self.storage.exists(name):
                 return False
             saved: str = self.storage.save(name, File(spool, name))
         if saved != name:
             self.storage.delete(saved)
         return saved == name
+
+    def _path(self, content: Content) -> str:
+        return self.prefix + self.naming.name(content.hexdigest)
 
     def entries(self, below: str = "") -> Iterator[Entry]:
         """List folder by folder."""

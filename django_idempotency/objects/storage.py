@@ -28,7 +28,8 @@ class ContentAddressedStorage(Storage):
 
     ``storage`` is what holds them: a dict with BACKEND and OPTIONS as in STORAGES, or the alias of another storage.
     ``prefix`` is a folder of it that belongs to this storage alone. With ``verify_on_read``, ``open`` reads everything
-    once before it returns. Raises ImproperlyConfigured.
+    once before it returns. Without ``fsync``, files are not waited for until they are on the disk. Raises
+    ImproperlyConfigured.
     """
 
     def __init__(
@@ -39,23 +40,25 @@ class ContentAddressedStorage(Storage):
         fanout: Sequence[int] = (2, 2),
         prefix: str = "",
         verify_on_read: bool = False,
+        fsync: bool = True,
     ) -> None:
         self._inner = storage
         self.naming = Naming(algorithm, fanout)
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self.verify_on_read = verify_on_read
+        self.fsync = fsync
 
     @cached_property
     def writer(self) -> Writer:
         """What knows the storage below. Raises ImproperlyConfigured."""
         if isinstance(self._inner, str):
-            return writer_for(storages[self._inner], self.prefix, self.naming)
+            return writer_for(storages[self._inner], self.prefix, self.naming, fsync=self.fsync)
         try:
             backend = import_string(self._inner["BACKEND"])
             inner = backend(**self._inner.get("OPTIONS", {}))
         except (KeyError, TypeError, ImportError) as error:
             raise ImproperlyConfigured(f"storage: {type(error).__name__}: {error}") from error
-        return writer_for(inner, self.prefix, self.naming)
+        return writer_for(inner, self.prefix, self.naming, fsync=self.fsync)
 
     @cached_property
     def alias(self) -> str:
@@ -65,8 +68,9 @@ class ContentAddressedStorage(Storage):
     def put(self, file: File[Any] | IO[Any]) -> Blob:
         """Store content, which may be a stream of unknown size; return what it is and whether it is new.
 
-        When this returns, the object is durable, and no collector removes it for as long as its grace is, whatever
-        was there before. Raises what the storage below raises; then nothing is visible.
+        When this returns, the object is durable (unless ``fsync`` is off), and no collector removes it for as long as
+        its grace is, whatever was there before. Raises what the storage below raises; then nothing is visible, or the
+        object is, whole.
         """
         started = time.monotonic()
         content = Content(file, self.naming.algorithm)

@@ -39,16 +39,17 @@ class Entry:
 class Writer(ABC):
     """Stores, lists and sets aside the objects below one prefix of one storage.
 
-    Names are relative to the prefix. A writer without ``supports_collection`` need not implement what follows the
-    listing.
+    Names are relative to the prefix. ``fsync`` is whether to wait for a disk. A writer without ``supports_collection``
+    need not implement what follows the listing.
     """
 
     supports_collection = True
 
-    def __init__(self, storage: Storage, prefix: str, naming: Naming) -> None:
+    def __init__(self, storage: Storage, prefix: str, naming: Naming, *, fsync: bool = True) -> None:
         self.storage: Any = storage
         self.prefix = prefix
         self.naming = naming
+        self.fsync = fsync
 
     @abstractmethod
     def write(self, content: Content) -> bool:
@@ -130,9 +131,9 @@ class Writer(ABC):
         raise NotImplementedError
 
 
-def writer_for(storage: Storage, prefix: str, naming: Naming) -> Writer:
+def writer_for(storage: Storage, prefix: str, naming: Naming, *, fsync: bool = True) -> Writer:
     """Return the writer that knows this storage best."""
     paths = (f"{ancestor.__module__}.{ancestor.__qualname__}" for ancestor in type(storage).__mro__)
     path = next((WRITERS[path] for path in paths if path in WRITERS), ANY_STORAGE)
-    writer: Writer = import_string(path)(storage, prefix, naming)
+    writer: Writer = import_string(path)(storage, prefix, naming, fsync=fsync)
     return writer

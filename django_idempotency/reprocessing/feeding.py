@@ -13,7 +13,7 @@ from django_idempotency.reprocessing.errors import NoSuchGeneration, ProjectionE
 from django_idempotency.reprocessing.models import Generation, WatermarkRow
 from django_idempotency.reprocessing.projections import VersionedProjection
 from django_idempotency.reprocessing.sources import Batch, Source
-from django_idempotency.reprocessing.watermarks import Watermark
+from django_idempotency.reprocessing.watermarks import Held, Watermark
 
 #: Told how many rows of the source have been read so far.
 Progress = Callable[[int], None]
@@ -29,25 +29,32 @@ class Feeder:
     def __init__(self, projection: VersionedProjection) -> None:
         self._projection, self._alias = projection, projection.using
 
-    def feed(self, *, progress: Progress | None = None, is_last: bool = False, deadline: float | None = None) -> int:
-        """Add what is new; return how many rows of the source were read, 0 where there is no source.
-
-        ``is_last``: the application writes to the version itself from now on. Raises OutOfTime when the deadline,
-        on the monotonic clock, passes between two batches.
-        """
+    def feed(self, *, progress: Progress | None = None) -> int:
+        """Add what is new; return how many rows of the source were read, 0 where there is no source."""
         source = self._projection.source
         if source is None:
             return self._rebuild()
         total = 0
-        for size in self._batches(source, is_last):
+        for size in self._batches(source):
             total += size
             if progress:
                 progress(total)
-            if deadline is not None and time.monotonic() > deadline:
-                raise OutOfTime
         return total
 
-    def _batches(self, source: Source, is_last: bool) -> Iterator[int]:
+    def feed_at_once(self, generation: Generation, source: Source, *, is_last: bool, deadline: float) -> None:
+        """Add what is new to a version whose row is locked, in the transaction that runs.
+
+        ``is_last``: the application writes to the version itself from now on. Raises OutOfTime when the deadline,
+        on the monotonic clock, has passed after a batch.
+        """
+        size = self._projection.batch_size
+        with watermark(self._projection).hold() as held:
+            for batch in source.batches(held.position, size=size, is_first=True, is_last=is_last):
+                self._add(generation, held, batch)
+                if time.monotonic() > deadline:
+                    raise OutOfTime
+
+    def _batches(self, source: Source) -> Iterator[int]:
         mark, size = watermark(self._projection), self._projection.batch_size
         batches: Iterator[Batch] | None = None
         expected, is_first = None, True
@@ -57,16 +64,20 @@ class Feeder:
                 with mark.hold() as held:
                     if batches is None or held.position != expected:
                         # At the start, or after another process has taken over some of the batches.
-                        batches = source.batches(held.position, size=size, is_first=is_first, is_last=is_last)
+                        batches = source.batches(held.position, size=size, is_first=is_first, is_last=False)
                     is_first = False
                     batch = next(batches, None)
                     if batch is None:
                         return
-                    self._projection.apply(self.into(generation), batch.rows)
-                    held.move(batch.position)
+                    self._add(generation, held, batch)
                     expected = held.position
-                    self._count(generation, len(batch.rows))
             yield len(batch.rows)
+
+    def _add(self, generation: Generation, held: Held, batch: Batch) -> None:
+        self._projection.apply(self.into(generation), batch.rows)
+        held.move(batch.position)
+        counted = generations(self._projection).filter(pk=generation.pk)
+        counted.update(rows_read=models.F("rows_read") + len(batch.rows))
 
     def _rebuild(self) -> int:
         with transaction.atomic(using=self._alias):
@@ -87,10 +98,6 @@ class Feeder:
     def into(self, generation: Generation) -> Any:
         """Return the model of the table that the version is in now."""
         return tables.bound_to(self._projection.model, generation.table, generation.version)
-
-    def _count(self, generation: Generation, rows: int) -> None:
-        counted = generations(self._projection).filter(pk=generation.pk)
-        counted.update(rows_read=models.F("rows_read") + rows)
 
 
 def generations(projection: VersionedProjection) -> models.QuerySet[Generation]:

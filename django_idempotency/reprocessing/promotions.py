@@ -102,20 +102,24 @@ class Promoter:
             if target.state not in (_State.BUILT, _State.RETIRED):
                 raise WrongState(f"{target} has become {target.state} meanwhile.")
             swap = self._swap(live, target)
+            swap.prepare()
             swap.lock()
             if refusals := swap.refusals():
                 raise SwapRefused(refusals)
             if catches_up:
-                self._catch_up(time.monotonic() + patience.hold.total_seconds())
+                self._catch_up(target, time.monotonic() + patience.hold.total_seconds())
             swap.run()
             self._note(swap, live, target)
             tell_decision(self._projection, action, version, decision)
 
-    def _catch_up(self, deadline: float) -> None:
+    def _catch_up(self, target: Generation, deadline: float) -> None:
         """Add what was committed before the lock was got; a build anew costs too much where a later one does."""
-        is_last = self._projection.write_through
-        if is_last or self._projection.source is not None:
-            self._feeder.feed(is_last=is_last, deadline=deadline)
+        source = self._projection.source
+        if source is not None:
+            is_last = self._projection.write_through
+            self._feeder.feed_at_once(target, source, is_last=is_last, deadline=deadline)
+        elif self._projection.write_through:
+            self._feeder.feed()
 
     def _note(self, swap: Swap, live: Generation | None, target: Generation) -> None:
         at = now(self._alias)

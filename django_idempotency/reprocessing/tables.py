@@ -11,6 +11,11 @@ from django.db import connections, models
 from django.db.backends.utils import truncate_name
 
 _LONGEST_NAME = 63  # in PostgreSQL
+# As the introspection of Django has it, but of one relation, not of all there are.
+_KIND = """
+SELECT CASE WHEN relispartition THEN 'p' WHEN relkind IN ('m', 'v') THEN 'v' ELSE 't' END
+FROM pg_class WHERE oid = to_regclass(%s) AND relkind IN ('f', 'm', 'p', 'r', 'v')
+"""
 
 Model = type[models.Model]
 
@@ -75,9 +80,14 @@ def exists(alias: str, table: str) -> bool:
 
 
 def kind(alias: str, table: str) -> str:
-    """Return ``t`` for a table, ``p`` for a partitioned one, ``v`` for a view, empty if there is nothing."""
-    with connections[alias].cursor() as cursor:
-        found = connections[alias].introspection.get_table_list(cursor)
+    """Return ``t`` for a table, ``p`` for a partition, ``v`` for a view, empty if there is nothing."""
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_KIND, [connection.ops.quote_name(table)])
+            row = cursor.fetchone()
+            return str(row[0]) if row else ""
+        found = connection.introspection.get_table_list(cursor)
     return next((str(relation.type) for relation in found if relation.name == table), "")
 
 

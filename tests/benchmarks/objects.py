@@ -1,89 +1,74 @@
-"""``python -m tests.benchmarks.objects``: what storing content by its digest costs beside a plain save.
+"""``python -m tests.benchmarks objects``: what storing content by its digest costs beside a plain save.
 
-Each put, of new content and of content that is there, is compared with ``FileSystemStorage.save`` of the same bytes in
-the same folder, right before and after it, and a new one with that save and an fsync, which the plain storage does not
-do. Ratios of times: 1 is as fast. Needs no server.
+Each put, of new content and of content that is there, is compared with ``save`` of the storage below, of the same bytes
+in the same folder or bucket, right before and after it. A plain save does not wait for the disk; so there are also a
+put without ``fsync``, a save whose file is synced, and one whose file and folder are, which is what a put does. The
+folder of new content is there, as in a storage that is in use, unless it says otherwise. ``file`` is content that lies
+on the disk and is too large to be kept in memory. The bucket is moto's, on this machine: figures tell of requests and
+of Python there, not of a network. TMPDIR says where files are written.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import os
+import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
 
-import django
-from django.conf import settings
-from django.core.files.base import ContentFile
-from rich.console import Console
-from rich.table import Table
+from tests.benchmarks.benches import Bench
+from tests.benchmarks.ratios import Figure, Goal, Spread
+from tests.benchmarks.reports import Report
 
-from tests.benchmarks.ratios import Spread, bracketed
-
-SIZES = (10_000, 1_000_000, 20_000_000)
-
-
-def main(arguments: list[str]) -> int:
-    """Measure and print; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.objects")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--folder", type=Path, help="where to write (default: the system's temporary directory)")
-    asked = parser.parse_args(arguments)
-    settings.configure()
-    django.setup()
-    table = Table(title="time in relation to FileSystemStorage.save, median [range]")
-    for title in ("bytes", "put new / save", "put duplicate / save", "put new / save and fsync"):
-        table.add_column(title, justify="right")
-    with tempfile.TemporaryDirectory(prefix="django-idempotency-objects-", dir=asked.folder) as folder:
-        for size in SIZES:
-            table.add_row(str(size), *(str(spread) for spread in _measure(folder, size, asked.rounds)))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
-    return 0
+ROUNDS = 15
+NEW, KNOWN = Goal(at_most=1.2), Goal(at_most=0.5)
+#: What was measured, and what it is compared with.
+_FILES = (
+    ("new, no fsync", "save"),
+    ("known", "save"),
+    ("known", "save and fsync"),
+    ("new", "save and fsync"),
+    ("new", "save and fsync of file and folder"),
+    ("new, with its folders", "save and fsync"),
+    ("new", "save"),
+)
+_BUCKETS = (("new", "save"), ("known", "save"))
+#: Goals where a hash is little beside the rest; of what is durable, and of what is large, there are figures alone.
+_GOALS = {
+    ("10 kB", "new, no fsync", "save"): NEW,
+    ("10 kB", "known", "save"): KNOWN,
+    ("10 kB", "known", "save and fsync"): KNOWN,
+    ("1 MB", "known", "save and fsync"): KNOWN,
+    ("S3, 10 kB", "new", "save"): NEW,
+    ("S3, 5 MB", "new", "save"): NEW,
+    ("S3, 5 MB", "known", "save"): KNOWN,
+}
+Seconds = dict[str, dict[str, list[float]]]
 
 
-def _measure(folder: str, size: int, rounds: int) -> list[Spread]:
-    from django.core.files.storage import FileSystemStorage
-
-    from django_idempotency.objects import ContentAddressedStorage
-
-    plain = FileSystemStorage(location=os.path.join(folder, "plain"))
-    backend = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": f"{folder}/objects"}}
-    objects = ContentAddressedStorage(storage=backend)
-
-    def save(data: bytes) -> None:
-        plain.save(f"{time.monotonic_ns()}", ContentFile(data))
-
-    def save_durably(data: bytes) -> None:
-        name = plain.save(f"{time.monotonic_ns()}", ContentFile(data))
-        with open(plain.path(name), "rb") as file:
-            os.fsync(file.fileno())
-
-    def put(data: bytes, created: bool) -> None:
-        assert objects.put(ContentFile(data)).created is created
-
-    ratios: list[list[float]] = [[], [], []]
-    for _ in range(rounds):
-        data = os.urandom(size)
-        plain_first = _time(lambda data=data: save(data))
-        new = _time(lambda data=data: put(data, True))
-        plain_second = _time(lambda data=data: save(data))
-        again = _time(lambda data=data: put(data, False))
-        plain_third = _time(lambda data=data: save(data))
-        durable = _time(lambda data=data: save_durably(data))
-        ratios[0].append(bracketed(new, plain_first, plain_second))
-        ratios[1].append(bracketed(again, plain_second, plain_third))
-        ratios[2].append(bracketed(new, durable))
-    return [Spread.of(values) for values in ratios]
+def run(bench: Bench) -> Report:
+    """Let a process of its own measure; draw the ratios of each round."""
+    bench.say("putting")
+    command = [sys.executable, "-m", "tests.benchmarks.storing", str(bench.options.rounds or ROUNDS)]
+    environment = {**os.environ, "TMPDIR": str(bench.folder)}
+    said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    seconds: Seconds = json.loads(said)
+    figures = [figure for content, measured in seconds.items() for figure in _figures(content, measured)]
+    return Report(benchmark="objects", runs=[], figures=figures, facts=_facts(seconds))
 
 
-def _time(call: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def _figures(content: str, measured: dict[str, list[float]]) -> list[Figure]:
+    return [
+        Figure(
+            name=f"{content}: put {put} / {save}",
+            spread=Spread.of([one / other for one, other in zip(measured[put], measured[save], strict=True)]),
+            goal=_GOALS.get((content, put, save)),
+        )
+        for put, save in (_FILES if "save and fsync" in measured else _BUCKETS)
+    ]
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def _facts(seconds: Seconds) -> dict[str, dict[str, str]]:
+    return {
+        f"milliseconds, {content}": {name: f"{1000 * Spread.of(each).median:.2f}" for name, each in measured.items()}
+        for content, measured in seconds.items()
+    }

@@ -112,6 +112,17 @@ def test_large_content_is_uploaded_in_parts(s3: S3, monkeypatch: pytest.MonkeyPa
     assert s3.keys()[blob.name] is stored
 
 
+def test_what_takes_longer_to_send_than_to_look_for_is_not_sent_again(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = s3.storage()
+    monkeypatch.setattr(type(storage.writer), "look_size", 1000)
+    sent: list[int] = []
+    storage.writer.storage.connection.meta.client.meta.events.register(
+        "before-call.s3.PutObject", lambda params, **_: sent.append(len(params["body"].getvalue()))
+    )
+    assert [storage.put(ContentFile(b"x" * 2000)).created for _ in range(2)] == [True, False]
+    assert sent == [2000, 16]
+
+
 def test_of_two_uploads_in_parts_the_second_finds_the_first(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, other = s3.storage(), s3.storage()
     monkeypatch.setattr(type(storage.writer), "part_size", 5 * 2**20)

@@ -1,4 +1,4 @@
-"""A build in a process of its own, to be killed: ``python -m tests.reprocessing.builder``."""
+"""A build in a process of its own, to be killed: ``python -m tests.reprocessing.builder BATCH_SIZE``."""
 
 from __future__ import annotations
 
@@ -17,4 +17,6 @@ if __name__ == "__main__":
         sys.stdout.write(f"{rows}\n")
         sys.stdout.flush()
 
-    Rollout(Adding(version=1)).build(progress)
+    projection = Adding(version=1)
+    projection.batch_size = int(sys.argv[1])
+    Rollout(projection).build(progress)

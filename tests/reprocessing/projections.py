@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Count, F, Sum
 
 from django_idempotency.reprocessing import QuerySetSource, VersionedProjection
@@ -102,6 +102,30 @@ def enter(count: int, *, accounts: int = 5) -> None:
     Entry.objects.bulk_create(
         Entry(account=f"a{number % accounts}", amount=number * number % 97 + 1) for number in range(count)
     )
+
+
+def enter_many(count: int, *, accounts: int = 5) -> None:
+    """Write many more, within the database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH RECURSIVE numbers (n) AS (SELECT CAST(0 AS bigint) UNION ALL "
+            "SELECT n + 1 FROM numbers WHERE n + 1 < %s) "
+            "INSERT INTO tests_entry (account, amount, at) "
+            "SELECT 'a' || (n %% %s), n * n %% 97 + 1, CURRENT_TIMESTAMP FROM numbers",
+            [count, accounts],
+        )
+
+
+def write_once(number: int, written: int) -> None:
+    """Enter an amount and add it to the totals in one transaction, now the one first and now the other."""
+    account, amount = f"a{(number + written) % 5}", written % 13 + 1
+    with transaction.atomic():
+        if written % 2:
+            Entry.objects.create(account=account, amount=amount)
+            add(WrittenThrough.model, account, amount)
+        else:
+            add(WrittenThrough.model, account, amount)
+            Entry.objects.create(account=account, amount=amount)
 
 
 def clear() -> None:

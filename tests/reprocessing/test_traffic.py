@@ -24,10 +24,10 @@ from tests.reprocessing.projections import (
     Adding,
     AddingByName,
     WrittenThrough,
-    add,
     enter,
     expected,
     found,
+    write_once,
 )
 from tests.reprocessing.test_rollouts import WHO, promoted, states
 
@@ -201,17 +201,10 @@ def test_a_last_catch_up_that_takes_too_long_is_rolled_back() -> None:
 
 
 def write_through(done: Event, number: int) -> int:
-    """Enter amounts and add them to the totals in the same transaction, now the one first and now the other."""
+    """Write until it is done; return how often."""
     written = 0
     while not done.wait(0.002):  # as people do, and so that a busy machine is not kept busier
-        account, amount = f"a{(number + written) % 5}", written % 13 + 1
-        with transaction.atomic():
-            if written % 2:
-                Entry.objects.create(account=account, amount=amount)
-                add(WrittenThrough.model, account, amount)
-            else:
-                add(WrittenThrough.model, account, amount)
-                Entry.objects.create(account=account, amount=amount)
+        write_once(number, written)
         written += 1
     return written
 

@@ -22,6 +22,9 @@ class Swap:
     new_version: int
     columns: tuple[str, ...]
 
+    def prepare(self) -> None:
+        """Do what need not keep anybody out, before the lock, in the transaction that takes it."""
+
     def lock(self) -> None:
         """Keep everybody out until the transaction ends."""
         raise NotImplementedError

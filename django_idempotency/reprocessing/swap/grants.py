@@ -44,6 +44,11 @@ def owner(swap: Swap, table: str) -> str:
     return str(swap.rows(_OWNER, swap.quote(table))[0][0])
 
 
+def copy(swap: Swap) -> None:
+    """Let the new table have the owner and the grants of the old one."""
+    give(swap, swap.new_table, owner_is=owner(swap, swap.old_table), wanted=grants(swap, swap.old_table))
+
+
 def give(swap: Swap, table: str, *, owner_is: str, wanted: set[Grant]) -> None:
     """Let a table or view have this owner and these grants, and no others."""
     if owner(swap, table) != owner_is:

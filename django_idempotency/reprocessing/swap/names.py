@@ -43,38 +43,47 @@ def named(swap: Swap, table: str) -> list[Named]:
     return sorted(found)
 
 
+def sequences(swap: Swap, table: str) -> list[Named]:
+    """Return the sequences of a table; ``definition`` is the column that draws from it."""
+    return sorted(Named(*row) for row in swap.rows(_SEQUENCES, swap.quote(table)))
+
+
 def exchange(swap: Swap, *, retired: str, live: str) -> None:
     """Let the live table have the names that the retired one had; that one's get its version as a suffix."""
     leaving = named(swap, retired) if retired else []
     former = {(item.kind, item.definition): item.name for item in leaving}
-    for item in leaving:
-        _rename(swap, retired, item, versioned(item.name, swap.old_version))
+    if leaving:
+        _rename(swap, retired, {item: versioned(item.name, swap.old_version) for item in leaving})
     suffix = versioned("", swap.new_version)
-    for item in named(swap, live):
-        own = item.name.replace(swap.new_table, swap.name).removesuffix(suffix)
-        _rename(swap, live, item, former.get((item.kind, item.definition), own))
+    own = {item: item.name.replace(swap.new_table, swap.name).removesuffix(suffix) for item in named(swap, live)}
+    _rename(swap, live, {item: former.get((item.kind, item.definition), name) for item, name in own.items()})
 
 
-def _rename(swap: Swap, table: str, item: Named, name: str) -> None:
-    if name == item.name:
-        return
-    if item.kind == "CONSTRAINT":
-        swap.execute(f"ALTER TABLE {swap.quote(table)} RENAME CONSTRAINT {swap.quote(item.name)} TO {swap.quote(name)}")
-    else:
-        ((schema,),) = swap.rows(_SCHEMA, swap.quote(table))
-        swap.execute(f"ALTER {item.kind} {schema}.{swap.quote(item.name)} RENAME TO {swap.quote(name)}")
+def _rename(swap: Swap, table: str, wanted: dict[Named, str]) -> None:
+    quoted, schema = swap.quote(table), _schema(swap, table)
+    for item, wanted_name in wanted.items():
+        old, new = swap.quote(item.name), swap.quote(wanted_name)
+        if old != new and item.kind == "CONSTRAINT":
+            swap.execute(f"ALTER TABLE {quoted} RENAME CONSTRAINT {old} TO {new}")
+        elif old != new:
+            swap.execute(f"ALTER {item.kind} {schema}.{old} RENAME TO {new}")
+
+
+def _schema(swap: Swap, table: str) -> str:
+    ((schema,),) = swap.rows(_SCHEMA, swap.quote(table))
+    return str(schema)
 
 
 def continue_sequences(swap: Swap) -> None:
     """Let the sequences of the new table go on where those of the old one are, and behind its own rows."""
-    old = {item.definition: item.name for item in named(swap, swap.old_table) if item.kind == "SEQUENCE"}
-    for item in named(swap, swap.new_table):
-        if item.kind == "SEQUENCE" and item.definition in old:
+    old = {item.definition: item.name for item in sequences(swap, swap.old_table)}
+    for item in sequences(swap, swap.new_table) if old else ():
+        if item.definition in old:
             _continue(swap, old[item.definition], item.name, item.definition)
 
 
 def _continue(swap: Swap, old: str, new: str, column: str) -> None:
-    ((schema,),) = swap.rows(_SCHEMA, swap.quote(swap.new_table))
+    schema = _schema(swap, swap.new_table)
     tops = " UNION ALL ".join(
         f"SELECT last_value FROM {schema}.{swap.quote(sequence)} WHERE is_called" for sequence in (old, new)
     )

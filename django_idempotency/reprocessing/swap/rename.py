@@ -47,6 +47,11 @@ class TableSwap(Swap):
 class RenameSwap(TableSwap):
     """On PostgreSQL: with grants, sequences, and the names of indexes and constraints."""
 
+    def prepare(self) -> None:
+        """Let the new table belong to whom the old one does."""
+        if self.old_table:
+            grants.copy(self)
+
     def lock(self) -> None:
         """Lock both tables before anything is looked at."""
         both = ", ".join(self.quote(table) for table in (self.old_table, self.new_table) if table)
@@ -62,7 +67,7 @@ class RenameSwap(TableSwap):
             return []
         owner, has = grants.owner(self, self.old_table), grants.grants(self, self.old_table)
         shown = ", ".join(sorted(f"{grant.what} to {grant.grantee}" for grant in has if grant.grantee != owner))
-        sequences = [item.name for item in names.named(self, self.old_table) if item.kind == "SEQUENCE"]
+        sequences = [item.name for item in names.sequences(self, self.old_table)]
         return [
             f"The owner {owner} and the grants are copied: {shown or 'none'}.",
             *(f"The sequence {name} is continued." for name in sequences),
@@ -72,8 +77,6 @@ class RenameSwap(TableSwap):
     def run(self) -> None:
         """Rename both tables, and what of them has a name."""
         if self.old_table:
-            owner = grants.owner(self, self.old_table)
-            grants.give(self, self.new_table, owner_is=owner, wanted=grants.grants(self, self.old_table))
             names.continue_sequences(self)
         super().run()
         names.exchange(self, retired=self.retired_table, live=self.live_table)

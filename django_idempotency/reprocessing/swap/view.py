@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from django_idempotency.reprocessing import tables
@@ -16,7 +17,15 @@ _OPTIONS = "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = t
 
 
 class ViewSwap(Swap):
-    """Points the view to another table; what reads the view follows, and grants stay."""
+    """Points the view to another table; what reads the view follows, and grants stay.
+
+    What is known once the lock is held is not asked for twice: everybody waits meanwhile.
+    """
+
+    def prepare(self) -> None:
+        """Let the new table belong to whom the old one does."""
+        if self.old_table:
+            grants.copy(self)
 
     def lock(self) -> None:
         """Lock the view, which locks the table behind it, too."""
@@ -25,13 +34,12 @@ class ViewSwap(Swap):
 
     def refusals(self) -> list[str]:
         """Return what a view that has to be dropped would take along; one that is replaced keeps everything."""
-        found = tables.kind(self.alias, self.name)
-        if found not in ("", "v"):
+        if self._kind not in ("", "v"):
             return [
                 f'{self.name} is not a view: take strategy="rename", or rename the table and promote again, '
                 "which creates the view."
             ]
-        if not found or self._is_replaceable:
+        if not self._kind or self._is_replaceable:
             return []
         why = "and the view has to be dropped, since columns can only be appended to it; drop this before"
         dependents = [*catalogue.dependent_views(self, self.name)]
@@ -47,8 +55,6 @@ class ViewSwap(Swap):
     def run(self) -> None:
         """Point to the new table."""
         if self.old_table:
-            owner = grants.owner(self, self.old_table)
-            grants.give(self, self.new_table, owner_is=owner, wanted=grants.grants(self, self.old_table))
             names.continue_sequences(self)
         options = self._options
         if not self._has_view or self._is_replaceable:
@@ -66,20 +72,28 @@ class ViewSwap(Swap):
             f"SELECT {selected} FROM {self.quote(self.new_table)}"
         )
 
+    @cached_property
+    def _kind(self) -> str:
+        return tables.kind(self.alias, self.name)
+
     @property
     def _has_view(self) -> bool:
-        return tables.kind(self.alias, self.name) == "v"
+        return self._kind == "v"
 
     @property
     def _columns(self) -> list[str]:
         """The columns in the order that the view has, then new ones."""
-        present = list(self._shape(self.name))
+        present = list(self._present)
         return present + [column for column in self.columns if column not in present]
 
-    @property
+    @cached_property
     def _is_replaceable(self) -> bool:
         new = self._shape(self.new_table)
-        return all(column in self.columns and new.get(column) == of for column, of in self._shape(self.name).items())
+        return all(column in self.columns and new.get(column) == of for column, of in self._present.items())
+
+    @cached_property
+    def _present(self) -> dict[str, Any]:
+        return self._shape(self.name)
 
     @property
     def _options(self) -> str:
