@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from django.db.models import Q, QuerySet, Sum
 
@@ -113,11 +112,3 @@ def facts(run: JobRun) -> dict[str, Any]:
         "duration": round((run.completed_at - run.started_at).total_seconds(), 6) if run.completed_at else None,
         "error": run.error,
     }
-
-
-def run_ids(text: str) -> list[UUID]:
-    """Return the run id that a text is, if it is one."""
-    try:
-        return [UUID(text)]
-    except ValueError:
-        return []
