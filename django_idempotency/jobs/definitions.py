@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Literal, get_args
+from weakref import WeakSet
 
 from django_idempotency.conf import settings
 from django_idempotency.core.fingerprints import content_digest
@@ -20,6 +21,7 @@ OnRunning = Literal["raise", "skip", "wait", "retry"]
 OnFailed = Literal["retry", "raise"]
 
 LONGEST_NAME = 200
+_jobs: WeakSet[Job] = WeakSet()
 _ANY_ARGUMENTS = content_digest(["any arguments"])
 _WRAPPERS = ("__wrapped__", "func", "fn", "run")
 
@@ -94,7 +96,7 @@ class Options:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Job:
     """One function and its options. Raises ValueError for what makes no sense."""
 
@@ -113,6 +115,7 @@ class Job:
         set_field(self, "signature", CallSignature(function, self.key, self.options.fingerprint_exclude))
         if self.is_async and self.options.atomic:
             raise ValueError(f"{name}: no transaction spans the awaits of a coroutine function; use run.aatomic().")
+        _jobs.add(self)
 
     @property
     def is_atomic(self) -> bool:
@@ -138,6 +141,11 @@ class Job:
             content_digest=self.signature.digest_of(bound) if self.options.check_args else _ANY_ARGUMENTS,
             keyring=settings.keyring,
         )
+
+
+def registered() -> list[Job]:
+    """Return the jobs that have been imported and are still there, by name."""
+    return sorted(_jobs, key=lambda job: job.name)
 
 
 def job_of(task: Any) -> Job:

@@ -32,7 +32,7 @@ OUTSIDE = [("pay", "after reserve"), ("apay", "after reserve"), ("pay_in_parts",
 INSIDE = [
     *(("pay", f"{step}") for step in ("before work", "after work", "before complete")),
     *(("apay", f"{step}") for step in ("before work", "after work", "before complete")),
-    ("pay_in_parts", "after write_steps"),
+    ("pay_in_parts", "before write_steps"),  # after it the record is locked, until the transaction ends
 ]
 
 
