@@ -80,7 +80,8 @@ class Options:
             "heartbeat_limit must not be shorter than the lease.": self.heartbeat_limit < self.lease,
             "keep must be at least one second.": self.keep is not None and self.keep < second,
             "wait must not be negative.": self.wait < timedelta(0),
-            f"a name has 1 to {LONGEST_NAME} characters.": not 1 <= len(self.name or "job") <= LONGEST_NAME,
+            f"a name has 1 to {LONGEST_NAME} characters.": self.name is not None
+            and not 1 <= len(self.name) <= LONGEST_NAME,
         }
         return [problem for problem, is_there in found.items() if is_there]
 
@@ -110,6 +111,8 @@ class Job:
     def __post_init__(self) -> None:
         function, set_field = self.function, object.__setattr__
         name = self.options.name or f"{function.__module__}.{function.__qualname__}"
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"{name}: give the job a name of {LONGEST_NAME} characters at most.")
         set_field(self, "name", name)
         set_field(self, "is_async", iscoroutinefunction(function))
         set_field(self, "signature", CallSignature(function, self.key, self.options.fingerprint_exclude))

@@ -132,7 +132,7 @@ class LedgerStore:
 
     def release(self, lease: Lease, *, unknown: bool) -> None:
         """Let go of what is still held, and close the row as failed or unknown."""
-        with self._atomic():
+        with self.atomic():
             if self.previous and isinstance(self.store, DatabaseStore):
                 self.store.restore(lease)
             else:
@@ -172,7 +172,8 @@ class LedgerStore:
         """Close what the calling thread holds open."""
         self.store.close()
 
-    def _atomic(self) -> AbstractContextManager[Any]:
+    def atomic(self) -> AbstractContextManager[Any]:
+        """Let what is written to record and ledger be one commit."""
         return transaction.atomic(using=self.alias) if self.store.alias else nullcontext()
 
     def _open(self, lease: Lease) -> None:

@@ -71,12 +71,8 @@ def test_a_run_by_force_is_told_with_its_reason() -> None:
     tasks.pay("a")
     tasks.pay.run_again("a", reason="asked for", actor="user:alice")
     event = AuditEvent.objects.get(event="run_again")
-    assert (event.layer, event.actor, event.reason, event.attempt) == (
-        "jobs",
-        "user:alice",
-        "asked for (other outcome)",
-        2,
-    )
+    assert (event.layer, event.actor, event.attempt) == ("jobs", "user:alice", 2)
+    assert event.reason == "asked for (other outcome)"
 
 
 def test_runs_are_purged_when_their_time_is_over(settings: Any) -> None:
