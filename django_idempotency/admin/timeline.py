@@ -15,8 +15,8 @@ from django_idempotency.models import AuditEvent, JobRun, Record
 
 #: Events that a page shows, the newest.
 SHOWN = 200
-#: What the runs of a job tell better than its record.
-_OF_RUNS = frozenset({"claimed", "executed"})
+#: What the runs of a job tell better than its record and the events of its attempts.
+_OF_RUNS = frozenset({"claimed", "executed", "failed", "unknown", "expired"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,7 @@ def timeline(record: Record, alias: str) -> Timeline:
     newest = AuditEvent.objects.using(alias).filter(digest=bytes(record.digest)).order_by("-id")[: SHOWN + 1]
     events = list(newest)
     runs = _runs(bytes(record.digest), alias) if layer_of(record.scope) == "jobs" else []
-    own = _of_record(record) if not runs else [one for one in _of_record(record) if one.kind not in _OF_RUNS]
-    return _sorted([*own, *runs], events)
+    return _sorted([*_of_record(record), *map(_of_event, events[:SHOWN])], runs, is_cut=len(events) > SHOWN)
 
 
 def timeline_of_runs(digest: bytes, alias: str) -> Timeline:
@@ -57,13 +56,18 @@ def timeline_of_runs(digest: bytes, alias: str) -> Timeline:
     record = Record.objects.using(alias).filter(digest=digest).defer("response_body").first()
     if record:
         return timeline(record, alias)
-    events = AuditEvent.objects.using(alias).filter(digest=digest).order_by("-id")[: SHOWN + 1]
-    return _sorted(_runs(digest, alias), list(events))
+    events = list(AuditEvent.objects.using(alias).filter(digest=digest).order_by("-id")[: SHOWN + 1])
+    return _sorted([*map(_of_event, events[:SHOWN])], _runs(digest, alias), is_cut=len(events) > SHOWN)
 
 
-def _sorted(others: list[Moment], events: list[AuditEvent]) -> Timeline:
-    moments = [*others, *map(_of_event, events[:SHOWN])]
-    return Timeline(moments=sorted(moments, key=lambda moment: moment.at), is_cut=len(events) > SHOWN)
+def _sorted(moments: list[Moment], runs: list[Moment], *, is_cut: bool) -> Timeline:
+    if runs:
+        moments = [one for one in moments if not _is_of_run(one)] + runs
+    return Timeline(moments=sorted(moments, key=lambda moment: moment.at), is_cut=is_cut)
+
+
+def _is_of_run(moment: Moment) -> bool:
+    return moment.kind in _OF_RUNS and (moment.attempt is not None or moment.kind == "claimed")
 
 
 def _runs(digest: bytes, alias: str) -> list[Moment]:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, connection
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -95,3 +96,14 @@ def test_where_keys_are_not_kept_neither_table_has_them(settings: Any) -> None:
     tasks.pay("a")
     tasks.pay("a")
     assert JobRun.objects.get().key == Record.objects.get().key == ""
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize(
+    "statement", ["UPDATE idempotency_jobrun SET status = 'failed'", "DELETE FROM idempotency_jobrun"]
+)
+def test_closed_runs_are_changed_by_no_sql(statement: str) -> None:
+    tasks.pay("a")
+    with connection.cursor() as cursor, pytest.raises(IntegrityError, match="idempotency_jobrun is append-only"):
+        cursor.execute(statement)
+    assert JobRun.objects.get().status == "executed"
