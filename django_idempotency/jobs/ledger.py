@@ -37,6 +37,7 @@ Status = JobRun.Status
 _origin: ContextVar[str] = ContextVar("origin of a job", default="")
 _FACTS = ("run_id", "job", "key", "digest", "worker", "origin", "is_forced", "status", "error")
 _FIELDS = {field.name: field for field in JobRun._meta.concrete_fields}
+_CLOSED = ("status", "outcome_hash", "previous_hash", "error")
 _WRITTEN = (*_FACTS, "started_at", "attempt")
 
 
@@ -121,12 +122,17 @@ class LedgerStore:
         """Keep the outcome and close the row, in the open transaction. Raises LeaseLost."""
         if self._follows and self.store.alias:
             tell_replaced(self.store.alias, claim.operation.key.digest)
-        expires_at = self.store.complete(claim, outcome, ttl=ttl, last=last)
-        status = Status.FAILED if outcome.status == JOB_RAISED else Status.EXECUTED
-        facts: dict[str, Any] = {"previous_hash": self.previous.hash} if self.previous else {}
-        if self.error:
-            facts["error"] = error_text(self.error)
-        self.runs.close(status=status, outcome_hash=outcome.hash, **facts)
+        facts = {
+            "status": (Status.FAILED if outcome.status == JOB_RAISED else Status.EXECUTED).value,
+            "outcome_hash": outcome.hash,
+            "previous_hash": self.previous.hash if self.previous else None,
+            "error": error_text(self.error) if self.error else "",
+        }
+        if isinstance(self.store, DatabaseStore):
+            expires_at = self.store.complete(claim, outcome, ttl=ttl, last=last, closing=self._closing(facts))
+        else:
+            expires_at = self.store.complete(claim, outcome, ttl=ttl, last=last)
+            self.runs.close(**facts)
         self.kept_hash = outcome.hash
         return expires_at
 
@@ -198,6 +204,13 @@ class LedgerStore:
             closing=Part(sql=sql.closing, values=(*now, digest)),
         )
 
+    def _closing(self, facts: dict[str, Any]) -> Part:
+        connection = connections[self.alias]
+        kept = {**facts, "run_id": self.run_id}
+        values = {name: _FIELDS[name].get_db_prep_value(value, connection) for name, value in kept.items()}
+        changed = tuple(values[name] for name in _CLOSED)
+        return Part(sql=_statements(self.alias).ending, values=(*changed, *moment(connection), values["run_id"]))
+
     def _facts(self) -> tuple[Any, ...]:
         """Return the values of _FACTS."""
         key = self.operation.key
@@ -221,6 +234,7 @@ class _Statements:
     last_attempt: str
     opening: str
     closing: str
+    ending: str
 
 
 @lru_cache(maxsize=16)
@@ -237,6 +251,9 @@ def _statements(alias: str) -> _Statements:
         opening=f"INSERT INTO {table} ({columns}) SELECT {placeholders}, {now}, {{attempt}}{{claimed}}",
         closing=f"UPDATE {table} SET {column['status']} = '{Status.TAKEN_OVER.value}', "
         f"{column['completed_at']} = {now} WHERE {column['digest']} = %s "
+        f"AND {column['status']} = '{Status.IN_PROGRESS.value}'{{claimed}}",
+        ending=f"UPDATE {table} SET {', '.join(f'{column[name]} = %s' for name in _CLOSED)}, "
+        f"{column['completed_at']} = {now} WHERE {column['run_id']} = %s "
         f"AND {column['status']} = '{Status.IN_PROGRESS.value}'{{claimed}}",
     )
 

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks jobs``: what a job costs beside its bare function in a transaction.
 
-The function inserts one row. Measured are calls of it in ``transaction.atomic()``, the same under ``run_once`` with keys
-that are new, and calls whose value is replayed. ``--records`` is the number of calls a round.
+The function inserts one row. Measured are calls of it in ``transaction.atomic()``, the same under ``run_once`` with
+keys that are new, and calls whose value is replayed. ``--records`` is the number of calls a round.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from typing import Any
 
 from tests.campaigns.harness import ROOT, TIMEOUT, database_url, eventually
 
-NAMES = ("reserve", "work", "complete", "close", "commit", "write_steps")
 KILLED = "killed"
 
 
@@ -126,7 +125,6 @@ def holder(hold: Path) -> int:
 
 
 def _work(order: Order) -> str:
-    from django_idempotency.jobs.models import JobRunQuerySet
     from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
     from tests.jobs import tasks
     from tests.models import Payment
@@ -138,7 +136,6 @@ def _work(order: Order) -> str:
         (type(Payment.objects), "create", "work"),
         (DatabaseStore, "complete", "complete"),
         (DatabaseStore, "write_steps", "write_steps"),
-        (JobRunQuerySet, "close", "close"),
         (DatabaseTransaction, "__exit__", "commit"),
     ):
         setattr(owner, method, failpoint.around(getattr(owner, method), name))

@@ -24,9 +24,7 @@ from tests.models import Payment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-STEPS = [
-    f"{when} {name}" for name in ("reserve", "work", "complete", "close", "commit") for when in ("before", "after")
-]
+STEPS = [f"{when} {name}" for name in ("reserve", "work", "complete", "commit") for when in ("before", "after")]
 IN_PARTS = [*STEPS, "before write_steps", "after write_steps"]
 KINDS = {"pay": STEPS, "pay_in_parts": IN_PARTS, "apay": STEPS}
 EFFECTS = {"pay": 1, "pay_in_parts": 2, "apay": 1}
