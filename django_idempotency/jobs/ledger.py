@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
-from django.db import connections, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.steps import Steps
+from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.jobs.identifiers import new_run_id
 from django_idempotency.jobs.models import JobRun
 from django_idempotency.jobs.results import error_text
@@ -178,9 +179,14 @@ class LedgerStore:
         """Close what the calling thread holds open."""
         self.store.close()
 
-    def atomic(self) -> AbstractContextManager[Any]:
-        """Let what is written to record and ledger be one commit."""
-        return transaction.atomic(using=self.alias) if self.store.alias else nullcontext()
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Let what is written to record and ledger be one commit. Raises StoreUnavailable."""
+        try:
+            with transaction.atomic(using=self.alias) if self.store.alias else nullcontext():
+                yield
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnavailable from error
 
     def _open(self, lease: Lease) -> None:
         self.run_id = new_run_id()

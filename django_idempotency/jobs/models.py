@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.conf import settings
 from django_idempotency.jobs.identifiers import new_run_id
-from django_idempotency.retention import Retention, register
 
 
 class JobRunQuerySet(models.QuerySet["JobRun"]):
@@ -126,16 +125,3 @@ class QueuedJob(models.Model):
 
 def _refuse() -> NoReturn:
     raise TypeError("Runs are kept until their time is over; the purge deletes them then.")
-
-
-def _expired_runs(alias: str) -> models.QuerySet[JobRun]:
-    return JobRun.objects.using(alias).expired()
-
-
-def _expired_marks(alias: str) -> models.QuerySet[QueuedJob]:
-    rows = QueuedJob.objects.using(alias)
-    return rows.filter(expires_at__lte=Now() if connections[alias].vendor == "postgresql" else timezone.now())
-
-
-register(Retention(name="job_runs", model=JobRun, expired=_expired_runs, order_by="completed_at"))
-register(Retention(name="queued_jobs", model=QueuedJob, expired=_expired_marks, order_by="expires_at"))
