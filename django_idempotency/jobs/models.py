@@ -83,7 +83,7 @@ class JobRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.job} {self.key or bytes(self.digest[:4]).hex()} #{self.attempt}"
+        return f"{self.job} {bytes(self.digest[:4]).hex()} #{self.attempt}"
 
     def delete(self, *args: Any, **options: Any) -> NoReturn:
         """Refuse. Raises TypeError."""
@@ -120,7 +120,7 @@ class QueuedJob(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.job} {self.key or bytes(self.digest[:4]).hex()}"
+        return f"{self.job} {bytes(self.digest[:4]).hex()}"
 
 
 def _refuse() -> NoReturn:
