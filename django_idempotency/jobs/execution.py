@@ -37,8 +37,6 @@ from django_idempotency.stores import get_store
 _TRIES = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 _LONGEST_DELAY = timedelta(seconds=30)
-
-
 _NOT_OF_THE_JOB = (IdempotencyError, OperationalError, InterfaceError)
 logger = logging.getLogger("django_idempotency")
 

@@ -36,6 +36,7 @@ from django_idempotency.stores.executions import tell_replaced
 
 Status = JobRun.Status
 _origin: ContextVar[str] = ContextVar("origin of a job", default="")
+_UNKNOWN = "An earlier run broke off, and nobody knows what it has done."
 _FACTS = ("run_id", "job", "key", "digest", "worker", "origin", "is_forced", "status", "error")
 _FIELDS = {field.name: field for field in JobRun._meta.concrete_fields}
 _CLOSED = ("status", "outcome_hash", "previous_hash", "error")
@@ -145,7 +146,8 @@ class LedgerStore:
             else:
                 self.store.release(lease, unknown=unknown)
             status = Status.UNKNOWN if unknown else Status.FAILED
-            self.runs.close(status=status, error=error_text(self.error) if self.error else "")
+            error = error_text(self.error) if self.error else _UNKNOWN if unknown else ""
+            self.runs.close(status=status, error=error)
 
     def close_lost(self, error: BaseException) -> None:
         """Close the row of a run that has lost its lease, unless whoever took its place has done so."""
@@ -253,7 +255,7 @@ def _statements(alias: str) -> _Statements:
     columns = ", ".join(column[name] for name in _WRITTEN)
     return _Statements(
         last_attempt=f"SELECT {column['attempt']} FROM {table} WHERE {column['digest']} = %s "
-        f"ORDER BY {column['run_id']} DESC LIMIT 1",
+        f"ORDER BY {column['attempt']} DESC LIMIT 1",
         opening=f"INSERT INTO {table} ({columns}) SELECT {placeholders}, {now}, {{attempt}}{{claimed}}",
         closing=f"UPDATE {table} SET {column['status']} = '{Status.TAKEN_OVER.value}', "
         f"{column['completed_at']} = {now} WHERE {column['digest']} = %s "

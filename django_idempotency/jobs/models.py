@@ -75,7 +75,7 @@ class JobRun(models.Model):
         verbose_name = _("job run")
         verbose_name_plural = _("job runs")
         indexes: ClassVar = [
-            models.Index(fields=["digest", "run_id"], name="idempotency_jobrun_digest"),
+            models.Index(fields=["digest", "attempt"], name="idempotency_jobrun_digest"),
             models.Index(fields=["job", "run_id"], name="idempotency_jobrun_job"),
             models.Index(fields=["status", "run_id"], name="idempotency_jobrun_status"),
             models.Index(fields=["key"], condition=~models.Q(key=""), name="idempotency_jobrun_key"),

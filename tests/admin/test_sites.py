@@ -32,7 +32,8 @@ LISTED = (
     [
         (
             "True",
-            "['AuditEvent', 'DedupEntry', 'DedupInterval', 'Generation', 'JobRun', 'QueuedJob', 'Record', 'Rollup', 'WatermarkRow']",
+            "['AuditEvent', 'DedupEntry', 'DedupInterval', 'Generation', 'JobRun', 'QueuedJob', 'Record', 'Rollup', "
+            "'WatermarkRow']",
         ),
         ("False", "[]"),
     ],
