@@ -1,6 +1,6 @@
 """``python -m tests.benchmarks [NAME]``: figures of the kind that a deployment would see.
 
-NAME is one of ``speed``, ``growth``, ``purge``, ``windows``, ``upsert`` and ``objects``.
+NAME is one of ``speed``, ``growth``, ``purge``, ``windows``, ``upsert``, ``objects`` and ``jobs``.
 PostgreSQL (15 or later) is the one of ``DATABASE_URL``, whose user must be a superuser, else one that is started and
 deleted; wrk sends the requests, gunicorn takes them. With ``--redis`` the protected view has Redis in front: that of
 ``REDIS_URL``, else one that is started and ends with this. Ends with status 1 where a run was invalid (a request
@@ -23,7 +23,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from demo_project.servers import ServerUnavailable, redis_url
-from tests.benchmarks import growth, objects, purge, speed, upsert, windows
+from tests.benchmarks import growth, jobs, objects, purge, speed, upsert, windows
 from tests.benchmarks.benches import Options, bench
 from tests.benchmarks.load import WrkMissing, find_wrk
 from tests.benchmarks.reports import Report, environment
@@ -36,6 +36,7 @@ BENCHMARKS = {
     "windows": windows.run,
     "upsert": upsert.run,
     "objects": objects.run,
+    "jobs": jobs.run,
 }
 
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n\n")[2]
     )
     parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, default="speed", help="default: speed")
-    parser.add_argument("--rounds", type=int, help="default: 5, of purge 1, of upsert 7, of windows and objects 15")
+    parser.add_argument("--rounds", type=int, help="default: 5, 7 or 15, of purge 1")
     parser.add_argument("--seconds", type=int, default=3, help="length of one run, default: 3")
     parser.add_argument("--workers", type=int, default=2, help="of gunicorn, default: 2")
     parser.add_argument("--threads", type=int, default=4, help="of each worker, default: 4")
