@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_idempotency.writes.fields import DigestField
 from django_idempotency.writes.recipes import Field
 
 #: The types that fields leave as they are, if all their preparation is that of Django's class.
@@ -24,11 +25,12 @@ _PLAIN: tuple[tuple[type[Field], type], ...] = (
     (models.DateField, date),
     (models.DateTimeField, datetime),
     (models.UUIDField, UUID),
+    (DigestField, bytes),
 )
 _METHODS = ("to_python", "get_prep_value", "get_db_prep_value", "get_db_prep_save")
 _CLOCKS = (models.DateField.pre_save, models.DateTimeField.pre_save, models.TimeField.pre_save)
 #: The types that every database takes as they are.
-_ANYWHERE = (str, int, bool)
+_ANYWHERE = (str, int, bool, bytes)
 
 
 @lru_cache(maxsize=1024)
