@@ -50,6 +50,8 @@ TEXTS = [
 COLUMNS: list[tuple[str, list[Any]]] = [
     ("text", TEXTS),
     ("text", [None, *TEXTS, None]),
+    ("text", ["\\", "a\\b"]),
+    ("text", ['"', 'a"b']),
     ("text", [None, None]),
     ("integer", [0, -1, 2**31 - 1, None]),
     ("boolean", [True, False, None]),
@@ -126,7 +128,7 @@ def test_what_cannot_be_sent() -> None:
 def test_digests_arrive_with_the_row_that_they_are_of() -> None:
     key, mark = Booking._meta.get_field("biz_key"), Booking._meta.get_field("payload_hash")
     digests = [bytes([number]) * 31 + b"\\" for number in range(256)]
-    for sent in (digests, [*digests[:-1], None], [*digests[:-1], b"short"]):
+    for sent in (digests, [None, *digests[1:]], [b"short", *digests[1:]]):
         statement = rows_of([(mark, sent), (key, list(map(str, range(256))))], connection)
         assert statement is not None
         with connection.cursor() as cursor:
