@@ -1,6 +1,7 @@
 """The statements of upserts.
 
-Django's compiler writes the INSERT with all that its fields know; what follows the values is added here.
+Rows are sent to PostgreSQL as arrays. Elsewhere, and where there is an expression among them, Django's compiler writes
+the INSERT with all that its fields know.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.sql import InsertQuery
 
+from django_idempotency.writes.arrays import Statement, can_be_sent, rows_of
+from django_idempotency.writes.preparations import prepared, values_of
 from django_idempotency.writes.recipes import Field, Recipe
-from django_idempotency.writes.row_payloads import is_prepared
 
-Statement = tuple[str, list[Any]]
 #: The row before the update, of which PostgreSQL tells since this version.
 _TELLS_OLD_ROWS = 180000
 
@@ -27,17 +28,16 @@ class Writer:
         self._recipe, self._connection = recipe, connection
         self._meta = recipe.model._meta
         self._table = self._quote(self._meta.db_table)
+        marks = (*recipe.primary_key, *([recipe.revision] if recipe.revision else ()))
+        #: What only the database knows of an object.
+        self.settled = [field for field in dict.fromkeys(marks) if field not in recipe.key]
+        #: The fields that statements return, in this order; ``upsert`` adds a flag where ``is_told``.
+        self.returned = [*recipe.key, *self.settled]
 
     @property
     def is_told(self) -> bool:
         """Whether the statement itself tells inserted rows from updated ones."""
         return self._recipe.revision is not None or self._connection.vendor == "postgresql"
-
-    @property
-    def returned(self) -> list[Field]:
-        """The fields that statements return, in this order; ``upsert`` adds a flag where ``is_told``."""
-        revision = [self._recipe.revision] if self._recipe.revision else []
-        return list(dict.fromkeys([*self._recipe.key, *self._recipe.primary_key, *revision]))
 
     def upsert(self, objs: Sequence[models.Model]) -> Statement:
         """Insert, or update where the guard lets it; return what was written, and whether it was inserted."""
@@ -56,39 +56,31 @@ class Writer:
 
     @property
     def can_probe(self) -> bool:
-        """Whether ``probe`` can be asked: where arrays of the keys can be sent, and a digest is all that counts."""
-        types = self._connection.data_types
-        return (
-            self._connection.vendor == "postgresql"
-            and self._recipe.hash is not None
-            and self._recipe.version is None
-            and all(_stored(field).get_internal_type() in types for field in self._recipe.key)
-        )
+        """Whether ``probe`` can be asked: where the keys can be sent, and a digest is all that counts."""
+        return self._sends(self._recipe.key) and self._recipe.hash is not None and self._recipe.version is None
 
-    def probe(self, objs: Sequence[models.Model]) -> Statement:
-        """Lock, in order, the rows that have the keys and digests of objects; return them by the places of those."""
+    def probe(self, objs: Sequence[models.Model]) -> Statement | None:
+        """Lock, in order, the rows that have the keys and digests of objects; return what those lack, and their places.
+
+        None where a key is an expression.
+        """
         assert self._recipe.hash is not None
-        compared = [*self._recipe.key, self._recipe.hash]
-        arrays = ", ".join(f"%s::{(field.db_type(self._connection) or '').split('(')[0]}[]" for field in compared)
-        names = [f"c{number}" for number in range(len(compared))]
-        matches = " AND ".join(
-            f"t.{self._column(field)} = o.{name}" for field, name in zip(compared, names, strict=True)
-        )
-        columns = ", ".join(f"t.{self._column(field)}" for field in self.returned)
-        sql = (
-            f"SELECT {columns}, o.place FROM unnest({arrays}) WITH ORDINALITY AS o({', '.join(names)}, place) "
-            f"JOIN {self._table} AS t ON {matches} ORDER BY o.place FOR NO KEY UPDATE OF t"
-        )
-        keys = [[self._prepared(field, obj) for obj in objs] for field in self._recipe.key]
-        return sql, [*keys, [getattr(obj, self._recipe.hash.attname) for obj in objs]]
+        columns = ", ".join([*(f"t.{self._column(field)}" for field in self.settled), "o.place"])
+        joined = self._joined([*self._recipe.key, self._recipe.hash], objs)
+        if joined is None:
+            return None
+        return f"SELECT {columns} FROM {joined[0]} ORDER BY o.place FOR NO KEY UPDATE OF t", joined[1]
 
     def select(self, fields: Iterable[Field], objs: Sequence[models.Model]) -> Statement:
         """Return these fields of the rows that have the keys of these objects."""
         key = self._recipe.key
-        columns = ", ".join(map(self._own, fields))
-        row = f"({', '.join(['%s'] * len(key))})"
-        params = [self._prepared(field, obj) for obj in objs for field in key]
-        names, rows = ", ".join(map(self._own, key)), ", ".join([row] * len(objs))
+        if self._sends(key) and (joined := self._joined(key, objs)):
+            columns = ", ".join(f"t.{self._column(field)}" for field in fields)
+            return f"SELECT {columns} FROM {joined[0]}", joined[1]
+        columns, names = ", ".join(map(self._own, fields)), ", ".join(map(self._own, key))
+        rows = ", ".join([f"({', '.join(['%s'] * len(key))})"] * len(objs))
+        values = [prepared(field, [getattr(obj, field.attname) for obj in objs], self._connection) for field in key]
+        params = [value for row in zip(*values, strict=True) for value in row]
         return f"SELECT {columns} FROM {self._table} WHERE ({names}) IN (VALUES {rows})", params
 
     def rows(self, fields: Sequence[Field], found: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
@@ -103,13 +95,38 @@ class Writer:
         return max(1, min(asked, most))
 
     def _insert(self, objs: Sequence[models.Model], action: str, flags: Sequence[str]) -> Statement:
+        sql, params = self._insert_arrays(objs) or self._insert_values(objs)
+        target = ", ".join(map(self._column, self._recipe.key))
+        returning = ", ".join([*map(self._own, self.returned), *flags])
+        return f"{sql} ON CONFLICT ({target}) {action} RETURNING {returning}", params
+
+    def _insert_arrays(self, objs: Sequence[models.Model]) -> Statement | None:
+        columns = self._recipe.columns
+        if not self._sends(columns):
+            return None
+        rows = rows_of([(field, values_of(field, objs)) for field in columns], self._connection)
+        if rows is None:
+            return None
+        names, values = ", ".join(map(self._column, columns)), ", ".join([f"o.c{n}" for n in range(len(columns))])
+        return f"INSERT INTO {self._table} ({names}) SELECT {values} FROM {rows[0]} AS o", rows[1]
+
+    def _insert_values(self, objs: Sequence[models.Model]) -> Statement:
         query = InsertQuery(self._recipe.model)
         query.insert_values(self._recipe.columns, [*objs])
         [(sql, params)] = query.get_compiler(connection=self._connection).as_sql()
-        target = ", ".join(map(self._column, self._recipe.key))
-        returning = ", ".join([*map(self._own, self.returned), *flags])
-        suffix = f"ON CONFLICT ({target}) {action} RETURNING {returning}"
-        return f"{self._with_names_quoted(sql)} {suffix}", list(params)
+        return self._with_names_quoted(sql), list(params)
+
+    def _joined(self, fields: Sequence[Field], objs: Sequence[models.Model]) -> Statement | None:
+        """Join the values ``o`` of objects with the rows ``t`` of the table that have them."""
+        columns = [(field, [getattr(obj, field.attname) for obj in objs]) for field in fields]
+        rows = rows_of(columns, self._connection)
+        if rows is None:
+            return None
+        matches = " AND ".join(f"t.{self._column(field)} = o.c{number}" for number, field in enumerate(fields))
+        return f"{rows[0]} AS o JOIN {self._table} AS t ON {matches}", rows[1]
+
+    def _sends(self, fields: Iterable[Field]) -> bool:
+        return all(can_be_sent(field, self._connection) for field in fields)
 
     def _guard(self) -> str:
         """Return when the new row takes the place of the old one: a comparison with NULL is never the answer."""
@@ -126,10 +143,6 @@ class Writer:
         if getattr(self._connection, "pg_version", 0) >= _TELLS_OLD_ROWS:
             return f"(old.{self._column(self._recipe.primary_key[0])} IS NULL)"
         return "(xmax = 0)"
-
-    def _prepared(self, field: Field, obj: models.Model) -> Any:
-        value = getattr(obj, field.attname)
-        return value if is_prepared(field, value) else field.get_db_prep_save(value, connection=self._connection)
 
     def _own(self, field: Field) -> str:
         return f"{self._table}.{self._column(field)}"
@@ -151,7 +164,3 @@ class Writer:
             if quote(name) != self._quote(name):
                 sql = sql.replace(quote(name), self._quote(name), 1)
         return sql
-
-
-def _stored(field: Field) -> Field:
-    return field.target_field if isinstance(field, models.ForeignKey) else field

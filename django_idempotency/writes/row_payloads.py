@@ -11,19 +11,22 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache, singledispatch
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from django.db import models
 
+from django_idempotency.writes.preparations import are_plain, plain_type, sets_on_save
+
 Form = Callable[[Any], str | None]
+Forms = Callable[[Sequence[Any]], Sequence[str | None]]
 #: Decimals are rounded as PostgreSQL rounds them, and never for want of digits.
 _DECIMALS = Context(prec=2000, rounding=ROUND_HALF_UP)
-#: What needs no preparation, as the preparation of such fields, if it is Django's own, leaves it alone.
-_PREPARED: dict[Any, type] = {
-    models.CharField.get_prep_value: str,
-    models.TextField.get_prep_value: str,
-    models.IntegerField.get_prep_value: int,
+#: How plain values of these types become texts all at once.
+_TEXTS: dict[type | None, Callable[[Sequence[Any]], Sequence[str]]] = {
+    str: lambda values: values,
+    int: lambda values: list(map(str, values)),
 }
 
 
@@ -34,17 +37,27 @@ class Digester:
     """
 
     def __init__(self, fields: Sequence[models.Field[Any, Any]], version: int) -> None:
-        self._forms = [(field.attname, form_of(field)) for field in fields]
-        self._preparing = [field for field in fields if type(field).pre_save is not models.Field.pre_save]
+        self._columns = [(attrgetter(field.attname), forms_of(field)) for field in fields]
+        self._preparing = [field for field in fields if sets_on_save(field)]
         names = "".join(_framed(field.name) for field in fields)
         self._start = hashlib.sha256(f"{version},{len(fields)},{names}".encode())
 
     def __call__(self, obj: models.Model) -> bytes:
         """Return the digest of an object. Raises TypeError for an expression, whose value only the database knows."""
+        return self.all([obj])[0]
+
+    def all(self, objs: Sequence[models.Model]) -> list[bytes]:
+        """Return the digests of objects, which takes much less time than one after the other."""
         for field in self._preparing:  # such as a file, which has its name when it is saved
-            field.pre_save(obj, True)
+            for obj in objs:
+                field.pre_save(obj, True)
+        texts = [forms(list(map(value_of, objs))) for value_of, forms in self._columns]
+        framed = [["-" if text is None else f"{len(text)}:{text}" for text in column] for column in texts]
+        return [self._digest("".join(row)) for row in zip(*framed, strict=True)]
+
+    def _digest(self, text: str) -> bytes:
         digest = self._start.copy()
-        digest.update("".join([_framed(form(getattr(obj, name))) for name, form in self._forms]).encode())
+        digest.update(text.encode())
         return digest.digest()
 
 
@@ -72,17 +85,22 @@ def form_of(field: models.Field[Any, Any]) -> Form:
     return _plain_form(field)
 
 
-def is_prepared(field: models.Field[Any, Any], value: Any) -> bool:
-    """Tell whether a value needs no preparation, so that none is spent on it; what does may be told otherwise."""
-    return type(value) is _PREPARED.get(type(field).get_prep_value)
+def forms_of(field: models.Field[Any, Any]) -> Forms:
+    """Return what does so with all values of a column, at once where they are plain."""
+    form, texts = form_of(field), _TEXTS.get(plain_type(field))
+
+    def forms(values: Sequence[Any]) -> Sequence[str | None]:
+        return texts(values) if texts and are_plain(field, values) else list(map(form, values))
+
+    return forms
 
 
 def _plain_form(field: models.Field[Any, Any]) -> Form:
-    prepare = field.get_prep_value
-    prepared = _PREPARED.get(type(field).get_prep_value)
+    prepare, plain = field.get_prep_value, plain_type(field)
+    is_text = plain in _TEXTS
 
     def form(value: Any) -> str | None:
-        if type(value) is prepared:
+        if is_text and type(value) is plain:
             return str(value)
         # Before the preparation, which makes a text of an expression.
         _refuse_expression(value)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from django.db import models
 
 from django_idempotency.writes.recipes import Field, Recipe
-from django_idempotency.writes.row_payloads import form_of
+from django_idempotency.writes.row_payloads import forms_of
 
 M = TypeVar("M", bound=models.Model)
 #: A row by the names of its fields.
@@ -24,22 +25,24 @@ class Entries(Generic[M]):
         self._model = model
         # By name, so that those who name the fields in another order still lock the rows in the same one.
         self._fields = sorted(recipe.key, key=lambda field: field.name)
-        self._forms = [(field.attname, form_of(field)) for field in self._fields]
+        self._columns = [(attrgetter(field.attname), forms_of(field)) for field in self._fields]
+        meta = model._meta
+        self._has_relations = any(field.is_relation for field in (*meta.concrete_fields, *meta.private_fields))
         self.by_key: dict[Key, M] = {}
 
     def add(self, rows: Iterable[M | Values], *, on_duplicate: str) -> None:
         """Add rows, then sort. Raises ValueError for a key that is NULL, or twice there and ``error``."""
         if on_duplicate not in ON_DUPLICATE:
             raise ValueError(f"on_duplicate must be one of {', '.join(ON_DUPLICATE)}, not {on_duplicate!r}.")
-        found: dict[Key, M] = {}
-        for row in rows:
-            obj = self._object(row)
-            key = self._key_of(obj)
-            if key in found and on_duplicate == "error":
-                raise ValueError(f"{self._model._meta.label}: more than one row with the key {self._said(obj)}.")
-            if key not in found or on_duplicate == "last":
-                found[key] = obj
-        self.by_key = dict(sorted(found.items(), key=lambda entry: entry[0]))
+        objs = [self._object(row) for row in rows]
+        keys = self._keys([list(map(value_of, objs)) for value_of, _ in self._columns])
+        self._refuse_null(keys, objs)
+        found = dict(zip(keys, objs, strict=True))
+        if len(found) < len(objs) and on_duplicate == "error":
+            self._refuse_twice(keys, objs)
+        if on_duplicate == "first":
+            found = dict(zip(reversed(keys), reversed(objs), strict=True))
+        self.by_key = {key: found[key] for key in sorted(found)}
 
     def batches(self, size: int) -> Iterator[dict[Key, M]]:
         """Cut into batches, in order."""
@@ -47,24 +50,40 @@ class Entries(Generic[M]):
         for start in range(0, len(items), size):
             yield dict(items[start : start + size])
 
-    def reader(self, fields: Sequence[Field]) -> Callable[[Sequence[Any]], Key]:
-        """Return what reads the key from rows of the database that begin with these fields."""
-        columns = [(fields.index(field), form) for field, (_, form) in zip(self._fields, self._forms, strict=True)]
-        return lambda row: tuple([form(row[position]) for position, form in columns])
+    def keys_of(self, fields: Sequence[Field], rows: Sequence[Sequence[Any]]) -> list[Key]:
+        """Return the keys of rows of the database that begin with these fields."""
+        positions = [fields.index(field) for field in self._fields]
+        return self._keys([[row[position] for row in rows] for position in positions])
+
+    def _keys(self, columns: Sequence[Sequence[Any]]) -> list[Key]:
+        texts = [forms(values) for values, (_, forms) in zip(columns, self._columns, strict=True)]
+        return list(zip(*texts, strict=True))
 
     def _object(self, row: M | Values) -> M:
-        obj = self._model(**row) if isinstance(row, Mapping) else row
-        if not isinstance(obj, self._model):
-            raise TypeError(f"A row must be a {self._model._meta.label} or a mapping, not {type(row).__qualname__}.")
-        # As in bulk_create(): keys of related objects that were saved meanwhile.
-        obj._prepare_related_fields_for_save(operation_name="upsert")  # type: ignore[attr-defined]
+        obj = row if isinstance(row, self._model) else self._made(row)
+        if self._has_relations:
+            # As in bulk_create(): keys of related objects that were saved meanwhile.
+            obj._prepare_related_fields_for_save(operation_name="upsert")  # type: ignore[attr-defined]
         return obj
 
-    def _key_of(self, obj: M) -> Key:
-        key = tuple([form(getattr(obj, name)) for name, form in self._forms])
-        if None in key:
-            raise ValueError(f"{self._model._meta.label}: a key that is NULL ({self._said(obj)}) is never found again.")
-        return key
+    def _made(self, row: M | Values) -> M:
+        if not isinstance(row, Mapping):
+            raise TypeError(f"A row must be a {self._model._meta.label} or a mapping, not {type(row).__qualname__}.")
+        return self._model(**row)
+
+    def _refuse_null(self, keys: Sequence[Key], objs: Sequence[M]) -> None:
+        for key, obj in zip(keys, objs, strict=True):
+            if None in key:
+                raise ValueError(
+                    f"{self._model._meta.label}: a key that is NULL ({self._said(obj)}) is never found again."
+                )
+
+    def _refuse_twice(self, keys: Sequence[Key], objs: Sequence[M]) -> None:
+        seen: set[Key] = set()
+        for key, obj in zip(keys, objs, strict=True):
+            if key in seen:
+                raise ValueError(f"{self._model._meta.label}: more than one row with the key {self._said(obj)}.")
+            seen.add(key)
 
     def _said(self, obj: M) -> str:
-        return ", ".join(f"{name}={getattr(obj, name)!r}" for name, _ in self._forms)
+        return ", ".join(f"{field.attname}={getattr(obj, field.attname)!r}" for field in self._fields)

@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, transaction
 
-from django_idempotency.writes.compilation import Statement, Writer
+from django_idempotency.writes.arrays import Statement
+from django_idempotency.writes.compilation import Writer
 from django_idempotency.writes.recipes import Field, Recipe
-from django_idempotency.writes.results import Outcome, UpsertResult
+from django_idempotency.writes.results import OUTCOMES, Outcome, UpsertResult
 from django_idempotency.writes.row_payloads import digester
 from django_idempotency.writes.rows import Entries, Key
 
@@ -26,13 +27,14 @@ class Run(Generic[M]):
         self.writer = Writer(recipe, connections[alias])
         self.entries = Entries(model, recipe)
         self.result: UpsertResult[M] = UpsertResult()
-        self._digest = digester(recipe.payload, recipe.hash_version)
+        self._digester = digester(recipe.payload, recipe.hash_version)
         self._may_be_unchanged = self.writer.can_probe
+        self._settled = [field.attname for field in self.writer.settled]
 
     def upsert(self, batch: dict[Key, M]) -> None:
         """Write a batch, and sort its objects by what came of them."""
-        self._mark(batch)
-        if len(batch) >= _WORTH_PROBING and self._may_be_unchanged and self._are_unchanged(batch):
+        self._mark([*batch.values()])
+        if len(batch) >= _WORTH_PROBING and self._may_be_unchanged and self._are_unchanged([*batch.values()]):
             self.result.unchanged.extend(batch.values())
             return
         answered: dict[Key, Outcome] = {}
@@ -45,14 +47,14 @@ class Run(Generic[M]):
             answered |= self._look_up(left)
         if left := _without(batch, answered):
             raise self.unanswered(left)
+        lists = {outcome: self.result.of(outcome) for outcome in OUTCOMES}
         for key, obj in batch.items():
-            self.result.of(answered[key]).append(obj)
+            lists[answered[key]].append(obj)
 
     def insert(self, batch: dict[Key, M]) -> dict[Key, M]:
         """Insert what is not there; return that."""
-        fields = self.writer.returned
-        rows = self._run(self.writer.insert([*batch.values()]), fields, batch)
-        return {key: self._settle(batch[key], fields, row) for key, row in rows}
+        rows = self._run(self.writer.insert([*batch.values()]), self.writer.returned, batch)
+        return {key: self._settle(batch[key], self._marks(row)) for key, row in rows}
 
     def existing(self, batch: dict[Key, M]) -> dict[Key, M]:
         """Return the rows that have these keys, as objects of their own."""
@@ -68,24 +70,25 @@ class Run(Generic[M]):
             "a trigger, a rule or row level security keeps them away."
         )
 
-    def _mark(self, batch: dict[Key, M]) -> None:
+    def _mark(self, objs: Sequence[M]) -> None:
         recipe = self._recipe
-        for obj in batch.values():
-            if recipe.revision:
+        if recipe.revision:
+            for obj in objs:
                 setattr(obj, recipe.revision.attname, 1)
-            if recipe.hash:
-                setattr(obj, recipe.hash.attname, self._digest(obj))
-            if recipe.version and getattr(obj, recipe.version.attname) is None:
-                raise ValueError(f"{recipe.version} is NULL: such a row is neither newer nor older than another.")
+        if recipe.hash:
+            for obj, digest in zip(objs, self._digester.all(objs), strict=True):
+                setattr(obj, recipe.hash.attname, digest)
+        if recipe.version and any(getattr(obj, recipe.version.attname) is None for obj in objs):
+            raise ValueError(f"{recipe.version} is NULL: such a row is neither newer nor older than another.")
 
-    def _are_unchanged(self, batch: dict[Key, M]) -> bool:
+    def _are_unchanged(self, objs: Sequence[M]) -> bool:
         """Lock all rows of a batch, if they are there and say the same; otherwise lock none, and do not ask again.
 
         This is for the second run of an import: it sends keys and digests alone, and the sequence is left alone.
         """
-        objs, fields = [*batch.values()], self.writer.returned
         with transaction.atomic(using=self._alias):
-            rows = self._fetch(self.writer.probe(objs), fields)
+            statement = self.writer.probe(objs)
+            rows = self._fetch(statement, self.writer.settled) if statement else []
             if len(rows) < len(objs):
                 # Not with locks in hand: what is inserted now may be waited for by who waits for one of them.
                 transaction.set_rollback(True, using=self._alias)
@@ -93,15 +96,15 @@ class Run(Generic[M]):
             self._may_be_unchanged = False
             return False
         for row in rows:
-            self._settle(objs[row[-1] - 1], fields, row)
+            self._settle(objs[row[-1] - 1], row)
         return True
 
     def _upsert(self, batch: dict[Key, M]) -> dict[Key, Outcome]:
         answered: dict[Key, Outcome] = {}
-        fields = self.writer.returned
-        for key, row in self._run(self.writer.upsert([*batch.values()]), fields, batch):
-            self._settle(batch[key], fields, row)
-            answered[key] = "inserted" if self.writer.is_told and row[-1] else "updated"
+        is_told = self.writer.is_told
+        for key, row in self._run(self.writer.upsert([*batch.values()]), self.writer.returned, batch):
+            self._settle(batch[key], self._marks(row))
+            answered[key] = "inserted" if is_told and row[-1] else "updated"
         return answered
 
     def _look_up(self, batch: dict[Key, M]) -> dict[Key, Outcome]:
@@ -112,7 +115,7 @@ class Run(Generic[M]):
         selected = [*fields, *compared]
         for key, row in self._run(self.writer.select(selected, [*batch.values()]), selected, batch):
             answered[key] = self._unwritten(batch[key], row[len(fields) :])
-            self._settle(batch[key], fields, row)
+            self._settle(batch[key], self._marks(row))
         return answered
 
     def _unwritten(self, obj: M, values: Sequence[Any]) -> Outcome:
@@ -121,14 +124,19 @@ class Run(Generic[M]):
             return "unchanged"
         names = [field.attname for field in self._recipe.payload]
         found = self._model(**dict(zip(names, values, strict=True)))
-        return "unchanged" if self._digest(found) == self._digest(obj) else "stale"
+        there, given = self._digester.all([found, obj])
+        return "unchanged" if there == given else "stale"
 
-    def _settle(self, obj: M, fields: Sequence[Field], row: Sequence[Any]) -> M:
+    def _marks(self, row: Sequence[Any]) -> Sequence[Any]:
+        """Return of a row what follows its key."""
+        return row[len(self._recipe.key) :]
+
+    def _settle(self, obj: M, marks: Sequence[Any]) -> M:
         """Give an object what the database knows of its row."""
-        for field, value in zip(fields, row, strict=False):
-            if field not in self._recipe.key:
-                setattr(obj, field.attname, value)
-        obj._state.adding, obj._state.db = False, self._alias
+        for name, value in zip(self._settled, marks, strict=False):
+            setattr(obj, name, value)
+        state = obj._state
+        state.adding, state.db = False, self._alias
         return obj
 
     def _fetch(self, statement: Statement, fields: Sequence[Field]) -> list[Sequence[Any]]:
@@ -139,14 +147,14 @@ class Run(Generic[M]):
     def _run(
         self, statement: Statement, fields: Sequence[Field], batch: dict[Key, M]
     ) -> list[tuple[Key, Sequence[Any]]]:
-        key_of = self.entries.reader(fields)
-        rows = [(key_of(row), row) for row in self._fetch(statement, fields)]
-        if any(key not in batch for key, _ in rows):
+        rows = self._fetch(statement, fields)
+        keys = self.entries.keys_of(fields, rows)
+        if not all(map(batch.__contains__, keys)):
             raise ValueError(
                 f"{self._model._meta.label}: the database has changed a key, or compares keys otherwise than Python "
                 "(a collation that ignores case); give keys in the form in which they are stored."
             )
-        return rows
+        return list(zip(keys, rows, strict=True))
 
 
 def _without(batch: dict[Key, M], answered: dict[Key, Outcome]) -> dict[Key, M]:

@@ -16,7 +16,7 @@ from django_idempotency.writes.rows import Values
 from django_idempotency.writes.runs import Run
 
 M = TypeVar("M", bound=models.Model)
-BATCH_SIZE = 1000
+BATCH_SIZE = 2000
 
 
 def upsert(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -12,7 +13,7 @@ from django.db import models
 from django.db.models import Value
 
 from django_idempotency.writes.row_payloads import canonical, digester, form_of
-from tests.writes.models import Fact, Named, Price
+from tests.writes.models import Booking, Fact, Named, Price
 
 UTC_NOON = dt.datetime(2025, 6, 1, 12, tzinfo=dt.UTC)
 SAME: list[tuple[str, Any, Any]] = [
@@ -72,6 +73,49 @@ def test_the_digest_does_not_change_between_releases() -> None:
     assert digest(tenant="a", sku=1, amount="2.5", valid_from=UTC_NOON, attrs={"b": [True, None], "a": "é"}).hex() == (
         "cb3d4963565ab90f166f049c43d5dde4e481663b77b52dce16f29f1c803e2d5b"
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "known"),
+    [
+        (
+            Booking,
+            {"amount": 7, "note": 'say "ö", \\', "booked_at": UTC_NOON},
+            "a5c4c95183792b2ec378e00c0acf573d913f86bad3248241b9ae84a978abfa58",
+        ),
+        (
+            Booking,
+            {"amount": "7", "note": None, "booked_at": UTC_NOON.astimezone(ZoneInfo("Asia/Tokyo"))},
+            "be3d8422d31daced1d67b4c014d8732d6d41ca70ff66800ce23334a88c334612",
+        ),
+        (
+            Named,
+            {
+                "id": UUID(int=5),
+                "fact_id": 3,
+                "data": b"\0\xff",
+                "day": dt.date(2025, 1, 2),
+                "took": dt.timedelta(hours=1),
+                "ratio": 0.1,
+            },
+            "0da2dcb31280ab1afec5f8d99de5a6f768e52360c7daf181c8a3eca5a050d2c5",
+        ),
+        (
+            Named,
+            dict.fromkeys(["id", "fact_id", "data", "day", "took", "ratio"]) | {"id": UUID(int=5)},
+            "877887b4a9bf0aea92edc130233c24cbfdec650423396283fe33b6bdbb872556",
+        ),
+    ],
+)
+def test_nor_do_those_of_other_columns_alone_or_among_others(
+    model: type[models.Model], values: dict[str, Any], known: str
+) -> None:
+    make = digester(tuple(field for field in model._meta.concrete_fields if field.attname in values), 1)
+    obj = model(**values)
+    assert make(obj).hex() == known
+    other = model(**dict.fromkeys(values))
+    assert [digest.hex() for digest in make.all([obj, other, obj])] == [known, make(other).hex(), known]
+    assert make.all([]) == []
 
 
 @pytest.mark.parametrize(

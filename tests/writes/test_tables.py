@@ -105,3 +105,19 @@ def test_before_postgresql_18_a_system_column_tells_what_was_inserted(monkeypatc
     monkeypatch.setattr("django_idempotency.writes.compilation._TELLS_OLD_ROWS", 10**9)
     for amount, outcome in [(1, "inserted"), (1, "unchanged"), (2, "updated"), (3, "updated")]:
         assert len(upsert(Fact, [Fact(biz_key="a", amount=amount)], key="biz_key").of(outcome)) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("count", [1, 30])
+def test_a_key_that_the_database_changes_is_refused(count: int) -> None:
+    execute(
+        "CREATE FUNCTION lowered() RETURNS trigger LANGUAGE plpgsql "
+        "AS 'BEGIN NEW.biz_key := lower(NEW.biz_key); RETURN NEW; END'",
+        "CREATE TRIGGER lowered BEFORE INSERT ON tests_fact FOR EACH ROW EXECUTE FUNCTION lowered()",
+    )
+    try:
+        with pytest.raises(ValueError, match="the database has changed a key"):
+            upsert(Fact, [Fact(biz_key=f"A{number}") for number in range(count)], key="biz_key")
+        assert not Fact.objects.exists()
+    finally:
+        execute("DROP FUNCTION lowered CASCADE")
