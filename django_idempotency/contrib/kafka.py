@@ -17,7 +17,7 @@ from typing import Any
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
 
 from django_idempotency.streams.brokers import Broker, Message, Offsets, Producer, Record, Report, Subscription
 from django_idempotency.streams.errors import BrokerUnavailable, PositionLost, UnknownTopic
@@ -49,6 +49,7 @@ _POISON = _UNKNOWN | {
 }
 _LOST = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
 _DELIVERED = Report()
+_OFFSET: Any = OffsetSpec  # which has no types
 #: Errors that librdkafka tells of while it goes on by itself.
 _PASSING = frozenset({KafkaError._MAX_POLL_EXCEEDED, KafkaError.REBALANCE_IN_PROGRESS})
 
@@ -94,17 +95,17 @@ class KafkaBroker(Broker):
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """Return the bounds, as the leaders tell them."""
-        firsts = self._offsets(topic, OffsetSpec.earliest())
-        ends = self._offsets(topic, OffsetSpec.latest())
+        firsts = self._offsets(topic, _OFFSET.earliest())
+        ends = self._offsets(topic, _OFFSET.latest())
         return {partition: (first, max(first, ends[partition])) for partition, first in firsts.items()}
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         """Return where records begin that are not older."""
-        found = self._offsets(topic, OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
-        ends = self._offsets(topic, OffsetSpec.latest())
+        found = self._offsets(topic, _OFFSET.for_timestamp(int(moment.timestamp() * 1000)))
+        ends = self._offsets(topic, _OFFSET.latest())
         return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
 
-    def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
+    def _offsets(self, topic: str, spec: Any) -> dict[int, int]:
         wanted = {TopicPartition(topic, partition): spec for partition in self.partitions(topic)}
         futures = self._ask(self.admin.list_offsets, wanted, request_timeout=self.timeout)
         return {asked.partition: self._ask(future.result).offset for asked, future in futures.items()}
@@ -121,13 +122,15 @@ class KafkaBroker(Broker):
             client.assign([TopicPartition(topic, partition, starts[partition]) for partition in left])
             deadline = time.monotonic() + self.timeout
             while left:
-                for message in client.consume(500, 0.1):
+                messages: list[Any] = client.consume(500, 0.1)
+                for message in messages:
                     deadline = time.monotonic() + self.timeout
-                    if message.error() is None and message.offset() < bounds[message.partition()][1]:
+                    end = bounds[message.partition()][1]
+                    if message.error() is None and message.offset() < end:
                         yield _record(message)
                     elif message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
                         raise _error(message.error())
-                    if message.offset() + 1 >= bounds[message.partition()][1]:
+                    if message.offset() + 1 >= end:
                         left.discard(message.partition())
                 if time.monotonic() > deadline:
                     raise BrokerUnavailable

@@ -127,12 +127,12 @@ class Applier:
                 self._park(record, kind, error, row, event)
             return kind.value, error
 
-    def _park(self, record: Record, kind: Kind, error: Exception, row: ConsumerOffset, event: Event | None) -> None:
+    def _park(
+        self, record: Record, kind: ParkedEvent.Kind, error: Exception, row: ConsumerOffset, event: Event | None
+    ) -> None:
         if event:
             self._inbox.enter([event], Outcome(kind.value))
-        parking.park(
-            self._sink.alias, [parking.parked(self._sink, record, kind, error, epoch=row.epoch, event=event)]
-        )
+        parking.park(self._sink.alias, [parking.parked(self._sink, record, kind, error, epoch=row.epoch, event=event)])
 
     def _lock(self, batch: Batch) -> dict[int, ConsumerOffset]:
         rows = self._offsets.lock(batch.starts.keys())

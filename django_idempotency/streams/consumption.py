@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from random import uniform
 from threading import Event as Flag
@@ -23,6 +24,8 @@ logger = logging.getLogger("django_idempotency.streams")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _LONGEST_MEMBER = 100
+#: Seconds without records after which the broker is asked whether there is still what was read.
+_VERIFIED_EVERY = 5.0
 
 
 class Consumption:
@@ -84,7 +87,7 @@ class Consumption:
             subscription.close()
 
     def _read(self, subscription: Subscription, stop: Flag, on_batch: Callable[[Counts], None]) -> bool:
-        pause = 0.0
+        pause, verified = 0.0, time.monotonic()
         while not stop.is_set():
             try:
                 records = subscription.poll(self._max_batch, self._poll)
@@ -96,6 +99,10 @@ class Consumption:
             pause = 0.0
             if records:
                 on_batch(self._apply(subscription, records))
+                verified = time.monotonic()
+            elif time.monotonic() - verified > _VERIFIED_EVERY:
+                self._offsets.verify(subscription.assigned())
+                verified = time.monotonic()
             if self._targets is not None and self._is_caught_up(subscription):
                 return True
         return False

@@ -34,7 +34,7 @@ def read(alias: str) -> datetime | None:
     with connections[alias].cursor() as cursor:
         table = quote(RetentionFloor._meta.db_table)
         cursor.execute(f"SELECT {quote('floor')} FROM {table} WHERE {quote('name')} = %s FOR SHARE", [INBOX])
-        row = cursor.fetchone()
+        row: tuple[datetime | None] | None = cursor.fetchone()
     return row[0] if row else None
 
 

@@ -41,7 +41,7 @@ def position_id(topic: str, partition: int, offset: int, incarnation: str) -> uu
 
 def time_of(event_id: uuid.UUID) -> datetime | None:
     """Return when an id was made, None unless it is of version 7."""
-    if event_id.version != 7:  # noqa: PLR2004
+    if event_id.version != 7:
         return None
     try:
         return datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)

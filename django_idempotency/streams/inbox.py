@@ -45,7 +45,9 @@ class Inbox:
         rows.update(outcome=outcome)
 
     def _arrays(self, events: Sequence[Event], outcome: str) -> tuple[str, list[Any]]:
-        columns = zip(*((e.event_id, e.topic, e.partition, e.offset, e.business_key, e.at) for e in events), strict=True)
+        columns = zip(
+            *((e.event_id, e.topic, e.partition, e.offset, e.business_key, e.at) for e in events), strict=True
+        )
         arrays = ", ".join(f"%s::{array}" for array in _ARRAYS.split(", "))
         source = (
             f"SELECT %s, e.*, %s, statement_timestamp() FROM unnest({arrays}) AS e"

@@ -50,7 +50,9 @@ class OutboxEvent(models.Model):
 
     event_id = models.UUIDField(_("event id"), help_text=_("Fixed when it was published; consumers know it by this."))
     topic = models.CharField(_("topic"), max_length=249)
-    business_key = models.CharField(_("business key"), max_length=255, help_text=_("Events of one key keep their order."))
+    business_key = models.CharField(
+        _("business key"), max_length=255, help_text=_("Events of one key keep their order.")
+    )
     payload = models.BinaryField(_("payload"), null=True, help_text=_("NULL tells that the key is gone."))
     headers = models.JSONField(_("headers"), default=dict)
     lane = models.SmallIntegerField(_("lane"), help_text=_("All events of a key are in one."))
@@ -134,8 +136,12 @@ class ConsumerOffset(models.Model):
     topic = models.CharField(_("topic"), max_length=249)
     partition = models.IntegerField(_("partition"))
     next_offset = models.BigIntegerField(_("next offset"), help_text=_("What lies before it is handled."))
-    read_offset = models.BigIntegerField(_("read offset"), help_text=_("Where it reads; a rewind begins before the next one."))
-    end_offset = models.BigIntegerField(_("end offset"), null=True, help_text=_("Where the partition ended, last time."))
+    read_offset = models.BigIntegerField(
+        _("read offset"), help_text=_("Where it reads; a rewind begins before the next one.")
+    )
+    end_offset = models.BigIntegerField(
+        _("end offset"), null=True, help_text=_("Where the partition ended, last time.")
+    )
     incarnation = models.CharField(_("incarnation"), max_length=100, blank=True, default="")
     epoch = models.PositiveIntegerField(_("epoch"), default=0, help_text=_("How often the partition has begun anew."))
     member = models.CharField(_("member"), max_length=100, blank=True, default="", help_text=_("Who reads it."))

@@ -12,6 +12,7 @@ from django.db import models, transaction
 from django_idempotency.signals import decision_made
 from django_idempotency.streams import floors
 from django_idempotency.streams.brokers import get_broker
+from django_idempotency.streams.errors import PositionLost
 from django_idempotency.streams.models import ConsumerOffset, now
 from django_idempotency.streams.sinks import Sink
 
@@ -80,6 +81,15 @@ class Offsets:
             self.save(rows.values())
         return {partition: wanted.get(partition, row.next_offset) for partition, row in rows.items()}
 
+    def verify(self, partitions: Collection[int]) -> None:
+        """See whether the log is still the one that was read, where nothing comes any more. Raises PositionLost."""
+        broker, topic = get_broker(self._sink.broker), self._sink.topic
+        bounds, incarnation = broker.bounds(topic), broker.incarnation(topic)
+        for row in self.rows.filter(partition__in=partitions):
+            _, end = bounds.get(row.partition, (0, 0))
+            if row.next_offset > end or _is_other(row, incarnation):
+                raise PositionLost(f"{topic}/{row.partition} begins anew.")
+
     def _create(
         self,
         partitions: Collection[int],
@@ -110,7 +120,7 @@ class Offsets:
     def _examine(self, row: ConsumerOffset, bounds: tuple[int, int], incarnation: str) -> None:
         """Compare what is known of a partition with what the broker has."""
         first, end = bounds
-        is_other = bool(incarnation and row.incarnation and incarnation != row.incarnation)
+        is_other = _is_other(row, incarnation)
         row.incarnation = incarnation or row.incarnation
         row.end_offset = end
         if is_other or row.next_offset > end:
@@ -135,3 +145,8 @@ class Offsets:
             reason=f"{row.next_offset} -> {to}: {why}",
         )
         row.next_offset = row.read_offset = to
+
+
+def _is_other(row: ConsumerOffset, incarnation: str) -> bool:
+    """Tell whether the topic was made anew, where that can be told."""
+    return bool(incarnation and row.incarnation and incarnation != row.incarnation)

@@ -116,7 +116,7 @@ def _record(row: ParkedEvent) -> Record:
 
 
 def _locked(alias: str, row: ParkedEvent) -> ParkedEvent:
-    locked = ParkedEvent.objects.using(alias).select_for_update().get(pk=row.pk)
+    locked: ParkedEvent = ParkedEvent.objects.using(alias).select_for_update().get(pk=row.pk)
     if locked.status != Status.PARKED:
         raise ValueError(f"It is no longer parked, but {locked.status}.")
     return locked
