@@ -132,6 +132,8 @@ class Consumption:
 
     def _is_caught_up(self, subscription: Subscription) -> bool:
         targets, assigned = self._targets or {}, set(subscription.assigned())
+        if self._rewind and not assigned:
+            return False
         read = {p: max(self._next.get(p, 0), subscription.position(p) or 0) for p in assigned}
         if any(at < targets.get(partition, 0) for partition, at in read.items()):
             return False
