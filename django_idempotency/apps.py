@@ -14,7 +14,7 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, connect the listeners, import the projections of all apps."""
+        """Register the checks, connect the listeners, import the projections and the consumers of all apps."""
         from django_idempotency import checks
         from django_idempotency.audit import events, log
 
@@ -23,13 +23,15 @@ class IdempotencyConfig(AppConfig):
         log.connect()
         _register_retentions()
         autodiscover_modules("projections")
+        autodiscover_modules("consumers")
 
 
 def _register_retentions() -> None:
-    """Have what audit and jobs keep purged wherever records are: the audit does not know the stores."""
+    """Have what the rooms keep purged, that of the audit wherever records are: it does not know the stores."""
     from django_idempotency.audit import retentions as of_audit
     from django_idempotency.jobs import retentions as of_jobs
     from django_idempotency.purging import store_aliases
+    from django_idempotency.streams import floors  # noqa: F401 - registers itself
 
     of_audit.register(store_aliases)
     of_jobs.register()

@@ -37,3 +37,4 @@ class Document(models.Model):
 
 # Models of one room's tests, to be found by Django with the others.
 from tests.reprocessing.models import Entry, NamedTotal, Total  # noqa: E402, F401
+from tests.streams.models import Handled, PositionedSum, Sum  # noqa: E402, F401

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dj_database_url
 
-from demo_project.servers import postgresql_url
+from demo_project.servers import EMBEDDED_KAFKA_OPTIONS, postgresql_url
 
 if os.environ.get("DATABASE_URL") == "sqlite":
     # Threads and processes of the tests open it too, so it is a file; processes inherit its name.
@@ -76,3 +76,10 @@ STORAGES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+if "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
+    IDEMPOTENCY_BROKERS = {
+        "default": {
+            "BACKEND": "django_idempotency.contrib.kafka.KafkaBroker",
+            "OPTIONS": {"bootstrap_servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **EMBEDDED_KAFKA_OPTIONS},
+        }
+    }
