@@ -20,6 +20,7 @@ from django_idempotency.exceptions import OperationInProgress
 
 PURGE = "django_idempotency.purge_expired"
 _SOON = timedelta(minutes=10)
+_LONGEST_DELAY = timedelta(seconds=30)
 
 # A bound task is an argument of its function, but none of its job.
 jobs.leave_out(Task)
@@ -42,7 +43,7 @@ class LedgerTask(DjangoTask):  # type: ignore[misc]
             return
         if cls.run_once is not None:
             _decorate(cls, cls.run_once)
-        if jobs.job_of(cls.run) is not None:
+        if _job(cls):
             for option in ("acks_late", "reject_on_worker_lost"):
                 if option not in vars(cls):
                     setattr(cls, option, True)
@@ -50,7 +51,7 @@ class LedgerTask(DjangoTask):  # type: ignore[misc]
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task, as the origin of the run that its job begins."""
         request = self.request
-        if request.called_directly or jobs.job_of(self.run) is None:
+        if request.called_directly or not _job(self):
             return super().__call__(*args, **kwargs)
         try:
             with jobs.called_by(f"celery:{request.id}"):
@@ -66,8 +67,8 @@ class LedgerTask(DjangoTask):  # type: ignore[misc]
 
     def _send_again(self, error: OperationInProgress) -> NoReturn:
         """Send the same message for later. Task.retry() would count it, and lose it where the broker is away."""
-        after = error.after if isinstance(error, jobs.RetryLater) else jobs.job_of(self.run).lease
-        seconds = after.total_seconds()
+        after = error.after if isinstance(error, jobs.RetryLater) else jobs.job_of(self.run).options.lease
+        seconds = min(after, _LONGEST_DELAY).total_seconds()
         message = self.signature_from_request(self.request, countdown=seconds, retries=self.request.retries)
         try:
             message.apply_async()
@@ -76,8 +77,15 @@ class LedgerTask(DjangoTask):  # type: ignore[misc]
         raise Retry(exc=error, when=seconds, sig=message) from error
 
 
+def _job(task: Any) -> jobs.Job | None:
+    try:
+        return jobs.job_of(task.run)
+    except TypeError:
+        return None
+
+
 def _decorate(task: Any, options: Mapping[str, Any]) -> None:
-    if jobs.job_of(task.run) is not None:
+    if _job(task):
         raise ImproperlyConfigured(f"The task {task.name} has @run_once and the option run_once: one is enough.")
     is_bound = not isinstance(inspect.getattr_static(task, "run"), staticmethod)
     once = jobs.run_once(**{"name": task.name, "on_running": "retry", **options})(task.run)

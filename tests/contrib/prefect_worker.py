@@ -20,6 +20,5 @@ def run(flow: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()
-    import tests.contrib.prefect_jobs
 
     obey({"run": run})

@@ -34,7 +34,8 @@ def result(id: str) -> dict[str, Any]:
     from django_tasks_db.models import DBTaskResult
 
     row = DBTaskResult.objects.get(pk=id)
-    return {"status": row.status, "value": row.return_value, "error": row.exception_class_path}
+    error = row.exception_class_path
+    return {"status": row.status, "value": row.return_value, "error": error, "traceback": row.traceback}
 
 
 def waiting() -> int:

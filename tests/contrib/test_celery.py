@@ -14,6 +14,7 @@ from tests.management.test_purge import done, keep, note, of_interest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+
 def test_a_worker_purges_what_the_command_would(worker: Worker) -> None:
     keep(expired=3, live=1)
     note(days_ago=8, count=2)

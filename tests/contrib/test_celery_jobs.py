@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from celery.result import AsyncResult
-
 from django_idempotency.jobs.models import JobRun
+
 from django_idempotency.models import Record
 from tests.callers import new_key
 from tests.campaigns.harness import Report, eventually
@@ -122,9 +122,7 @@ def check(report: Report, step: str, reference: str, result: AsyncResult, killed
         report.expect(seconds <= limit, f"{step}: carried out {seconds:.1f} s after the death")
 
 
-@pytest.mark.parametrize(
-    "kills", [3, pytest.param(100, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])]
-)
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=[pytest.mark.campaign, pytest.mark.timeout(1800)])])
 def test_a_job_whose_process_is_killed_is_carried_out_once(worker: Worker, tmp_path: Path, kills: int) -> None:
     kills = int(os.environ.get("IDEMPOTENCY_KILLS", kills))
     steps = ["after effect", "after commit", "after claim", *STEPS]

@@ -1,7 +1,7 @@
 """Jobs and locks in flows of Prefect, on a server of its own, by processes that are killed.
 
 Prefect is not among the requirements of the tests: its server wants versions of its own. In an environment apart,
-``pip install -e '.[test,prefect]' 'prefect==3.8.8' 'fastapi>=0.139,<0.160'``, then
+``pip install -e '.[test,prefect]' 'prefect==3.8.8' 'fastapi>=0.139,<0.151'``, then
 ``python -m pytest tests/contrib/test_prefect_flows.py``; with ``-m campaign`` it kills 100 runs. IDEMPOTENCY_KILLS
 overrides the number.
 """
@@ -21,8 +21,8 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-
 from django_idempotency.jobs.models import JobRun
+
 from django_idempotency.models import Record
 from tests.callers import new_key
 from tests.campaigns.harness import Report, eventually
@@ -48,8 +48,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "PREFECT_LOGGING_LEVEL": "ERROR",
         "DO_NOT_TRACK": "1",
     }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host=127.0.0.1", f"--port={port}", "--no-services"]
-    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True, stdout=2)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host=127.0.0.1", "--no-services"]
+    process = subprocess.Popen(
+        [*command, f"--port={port}"], env={**os.environ, **environment}, start_new_session=True, stdout=2
+    )
     url = f"http://127.0.0.1:{port}/api"
 
     def is_up() -> bool:
@@ -62,7 +64,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         eventually(is_up, "an answer of Prefect's server")
         yield {**environment, "PREFECT_API_URL": url}
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
