@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Count, Value
+from django.db.models import Case, Count, Value, When
 
 from django_idempotency.audit.draining import append_tallies
 from django_idempotency.audit.sums import HourlySum, Name, by_hour, roll_up
 from django_idempotency.audit.writing import append_waiting
 from django_idempotency.conf import settings
+from django_idempotency.core.layers import JOB_RAISED, JOB_SCOPE
 from django_idempotency.stores import get_store
 from django_idempotency.stores.models import Record
 
@@ -40,4 +41,6 @@ def close_books(using: str) -> Closing:
 def count_executions(using: str, start: datetime) -> Iterator[tuple[Name, HourlySum]]:
     """Count the records of what was executed in each hour: while they are there, they are its audit."""
     records = Record.objects.using(using).filter(completed_at__gte=start, status="completed")
-    yield from by_hour(records, at="completed_at", count=Count("pk"), layer=Value("http"), outcome=Value("executed"))
+    executed = records.exclude(scope__startswith=JOB_SCOPE, response_status=JOB_RAISED)  # has an event: it has failed
+    layer = Case(When(scope__startswith=JOB_SCOPE, then=Value("jobs")), default=Value("http"))
+    yield from by_hour(executed, at="completed_at", count=Count("pk"), layer=layer, outcome=Value("executed"))

@@ -31,6 +31,8 @@ class Settings:
     ROLLUP_TTL: int | timedelta = 400 * 24 * 3600
     #: How long audit events are kept: seconds or a timedelta.
     AUDIT_TTL: int | timedelta = 7 * 24 * 3600
+    #: How long the runs of jobs are kept after their end: seconds or a timedelta.
+    JOB_RUNS_TTL: int | timedelta = 90 * 24 * 3600
     #: Names of the request header, the first being the one that documents name.
     HEADERS: tuple[str, ...] = ("Idempotency-Key",)
     #: Name of the request header with an id of the request, which is kept beside its record.
@@ -83,6 +85,11 @@ class Settings:
     def audit_ttl(self) -> timedelta:
         """The retention of audit events."""
         return _duration(self.AUDIT_TTL)
+
+    @property
+    def job_runs_ttl(self) -> timedelta:
+        """The retention of the runs of jobs."""
+        return _duration(self.JOB_RUNS_TTL)
 
     @property
     def cleanup_interval(self) -> timedelta:

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from django_idempotency.audit.models import DrainedBatch
 from django_idempotency.audit.writing import append_many
+from django_idempotency.core.layers import layer_of
 from django_idempotency.core.tallies import Tallies, Tally
 
 _MINUTE = timedelta(minutes=1)
@@ -28,6 +29,7 @@ def _event(tally: Tally) -> dict[str, object]:
     """Date it at the end of its minute: what it repeats was executed before."""
     return {
         "event": tally.outcome,
+        "layer": layer_of(tally.scope),
         "operation": tally.operation,
         "scope": tally.scope,
         "digest": tally.digest,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
@@ -46,14 +48,21 @@ class LeasedRun(Generic[T]):
         begun = self.begin()
         if isinstance(begun, Record):
             return replay(begun, self.operation, self.witness)
-        with heartbeats.keep(self.store, begun, self.terms):
+        with self.held(begun):
+            return self.run_in_transaction(begun, run)
+
+    @contextmanager
+    def held(self, lease: Lease) -> Iterator[None]:
+        """Keep the lease alive; break off where the block fails."""
+        with heartbeats.keep(self.store, lease, self.terms):
             try:
-                return self._run(begun, run)
+                yield
             except BaseException as error:
-                self.break_off(begun, error)
+                self.break_off(lease, error)
                 raise
 
-    def _run(self, lease: Lease, run: Run[T]) -> Execution[T]:
+    def run_in_transaction(self, lease: Lease, run: Run[T]) -> Execution[T]:
+        """Run in a transaction that ends with the fenced completion. Raises LeaseLost."""
         with self.store.transaction() as transaction:
             ended = run(lease)
             if isinstance(ended, Attempt) and ended.outcome:

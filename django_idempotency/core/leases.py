@@ -99,12 +99,19 @@ class Lease(Claim):
             raise
         return (await self._awrite(step.done(result))).result  # type: ignore[no-any-return]
 
-    async def acommit(self, name: str, call: Callable[[], T], *, version: str = "") -> T:
-        """Run a synchronous function once, in a transaction of its own that also keeps its result.
+    def commit(self, name: str, call: Callable[[], T], *, version: str = "") -> T:
+        """Run a function once, in a transaction of its own that also keeps its result.
 
         What it writes is committed with the result or not at all. The result must be JSON. Raises StepChanged,
         LeaseLost.
         """
+        step = self.steps.find(name, version=version, is_keyed=True)
+        if not step.is_done:
+            step = self._commit(step, call)
+        return step.result  # type: ignore[no-any-return]
+
+    async def acommit(self, name: str, call: Callable[[], T], *, version: str = "") -> T:
+        """Do as ``commit`` does, with a synchronous function that is run in a thread."""
         step = self.steps.find(name, version=version, is_keyed=True)  # a rollback leaves nothing to be unsure of
         if not step.is_done:
             step = await self._in_thread(lambda: self._commit(step, call))

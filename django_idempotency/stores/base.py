@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
+from typing import ClassVar
 
 from django.core.checks import CheckMessage
 
@@ -21,7 +22,10 @@ class Store(ABC):
     """Keeps the records of operations. Subclasses take the OPTIONS of ``IDEMPOTENCY_STORES`` as keyword arguments.
 
     ``alias`` is the database alias whose transaction this store's transaction is, None where there is none.
+    ``recalls_ahead`` says that ``recall`` may spare a look that ``reserve`` would take.
     """
+
+    recalls_ahead: ClassVar[bool] = True
 
     @property
     def alias(self) -> str | None:

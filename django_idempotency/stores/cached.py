@@ -23,6 +23,7 @@ from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.tallies import Tallies, tallied_facts
 from django_idempotency.exceptions import OperationInProgress
 from django_idempotency.stores.caches import check_cache
+from django_idempotency.stores.companions import Companion
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
 from django_idempotency.stores.encoding import (
@@ -69,6 +70,8 @@ class CachedDatabaseStore(DatabaseStore):
     ``cache`` is the alias of a django-redis cache; ``in_flight`` is how long a mark turns duplicates away before one of
     them may ask the database; ``prefix`` stands before every key.
     """
+
+    recalls_ahead = True
 
     def __init__(
         self,
@@ -156,10 +159,12 @@ class CachedDatabaseStore(DatabaseStore):
         self._note(claim.operation, Copy(record=record, until=until))
         return expires_at
 
-    def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
+    def reserve(
+        self, operation: Operation, *, lease: timedelta, ttl: timedelta, companion: Companion | None = None
+    ) -> Lease | Held:
         """Commit a claim, or tell what is live. Raises StoreUnavailable, RuntimeError within a transaction."""
         with self.deciding():
-            reserved = super().reserve(operation, lease=lease, ttl=ttl)
+            reserved = super().reserve(operation, lease=lease, ttl=ttl, companion=companion)
             if isinstance(reserved, Held):
                 self._learn(operation, reserved)
         return reserved

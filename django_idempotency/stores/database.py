@@ -29,6 +29,7 @@ from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import OperationInProgress, StoreUnavailable, TransactionConflict
 from django_idempotency.stores import models
 from django_idempotency.stores.base import Store
+from django_idempotency.stores.companions import Companion
 from django_idempotency.stores.postgresql import PostgreSQL
 from django_idempotency.stores.sqlite import SQLite, note_beginning
 
@@ -42,6 +43,8 @@ class DatabaseStore(Store):
     ``using`` is the database alias, by default the one that the routers give for writing records. It must be the alias
     of the views' own rows: only then do effect and outcome commit together. Reads go to it too, never to a replica.
     """
+
+    recalls_ahead = False
 
     def __init__(self, *, using: str | None = None) -> None:
         self._using = using
@@ -76,17 +79,53 @@ class DatabaseStore(Store):
         with _outages:
             return self._dialect(connection).complete(connection, claim, outcome, ttl, last=last)
 
-    def reserve(self, operation: Operation, *, lease: timedelta, ttl: timedelta) -> Lease | Held:
-        """Commit a claim, or tell what is live. Raises StoreUnavailable, RuntimeError within a transaction."""
-        connection = connections[self.alias]
-        with _outages:
-            return self._dialect(connection).leases.reserve(connection, self, operation, lease, ttl)
+    def reserve(
+        self, operation: Operation, *, lease: timedelta, ttl: timedelta, companion: Companion | None = None
+    ) -> Lease | Held:
+        """Commit a claim, with its companion, or tell what is live.
 
-    def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
+        With a companion, look and claim are one statement where the database can do that. Raises StoreUnavailable,
+        RuntimeError within a transaction.
+        """
+        connection = connections[self.alias]
+        dialect = self._dialect(connection)
+        with _outages:
+            if companion:
+                return dialect.accompanied.reserve(connection, self, operation, companion, lease=lease, ttl=ttl)
+            return dialect.leases.reserve(connection, self, operation, lease, ttl)
+
+    def take_over(
+        self, operation: Operation, held: Held, *, lease: timedelta, companion: Companion | None = None
+    ) -> Lease | None:
         """Commit a claim in the place of what was seen, if that has not changed. Raises StoreUnavailable."""
         connection = connections[self.alias]
+        dialect = self._dialect(connection)
         with _outages:
-            return self._dialect(connection).leases.take_over(connection, self, operation, held, lease)
+            if companion:
+                return dialect.accompanied.take_over(connection, self, operation, held, companion, lease=lease)
+            return dialect.leases.take_over(connection, self, operation, held, lease)
+
+    def look(self, operation: Operation) -> Held | None:
+        """Return what is known of an operation, None if that is nothing or has expired. Raises StoreUnavailable."""
+        connection = connections[self.alias]
+        with _outages:
+            return self._dialect(connection).leases.look(connection, operation)
+
+    def reopen(self, operation: Operation, *, lease: timedelta, companion: Companion) -> Lease | None:
+        """Commit a claim of what is completed, which stays there for ``restore``; None if it is not, or has changed."""
+        connection = connections[self.alias]
+        dialect = self._dialect(connection)
+        with _outages:
+            held = self.look(operation)
+            if held is None or held.record is None:
+                return None
+            return dialect.accompanied.reopen(connection, self, operation, held, companion, lease=lease)
+
+    def restore(self, lease: Lease) -> None:
+        """Let go of what was reopened, as it was before. Raises StoreUnavailable."""
+        connection = connections[self.alias]
+        with _outages:
+            self._dialect(connection).accompanied.restore(connection, lease)
 
     def renew(self, held: Lease, *, lease: timedelta) -> bool:
         """Move the deadline; tell whether the lease was still held. Raises StoreUnavailable."""

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from django_idempotency.conf import settings
+from django_idempotency.core.layers import layer_of
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.protection import Owner
 from django_idempotency.signals import decision_made
@@ -66,7 +67,7 @@ def _tell(store: DatabaseStore, seen: Sighting, decision: Decision, action: str)
     decision_made.send(
         type(store),
         using=store.alias,
-        layer="http",
+        layer=layer_of(seen.scope),
         action=action,
         operation=seen.operation,
         scope=seen.scope,

@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
+from django_idempotency.core.layers import JOB_RAISED, layer_of
 from django_idempotency.signals import executions_forgotten
 from django_idempotency.statements import run
 from django_idempotency.stores.models import Record
@@ -37,18 +38,33 @@ def forget(connection: BaseDatabaseWrapper, deletion: str, params: Sequence[Any]
     with transaction.atomic(connection.alias, savepoint=False), connection.cursor() as cursor:
         run(cursor, deletion, params)
         rows = cursor.fetchall()
-        if rows:
-            executions = [_facts(connection, row) for row in rows]
-            executions_forgotten.send(Record, using=connection.alias, layer="http", executions=executions)
-    return [_moment(connection, row[-1]) for row in rows]
+        _tell(connection.alias, [_facts(connection, row) for row in rows])
+    return [read_moment(connection, row[-1]) for row in rows]
+
+
+def tell_replaced(using: str, digest: bytes) -> None:
+    """Tell what a record says of an earlier execution that is to be replaced in the open transaction."""
+    rows = Record.objects.using(using).filter(digest=digest, completed_at__isnull=False)
+    _tell(using, [dict(zip(FACTS, row, strict=True)) for row in rows.values_list(*FACTS.values())])
+
+
+def _tell(using: str, executions: Sequence[dict[str, Any]]) -> None:
+    """Tell what was executed; that a job has failed was told when it did."""
+    by_layer: dict[str, list[dict[str, Any]]] = {}
+    for told in executions:
+        layer = layer_of(told["scope"])
+        if not (layer == "jobs" and told["status"] == JOB_RAISED):
+            by_layer.setdefault(layer, []).append(told)
+    for layer, told_there in by_layer.items():
+        executions_forgotten.send(Record, using=using, layer=layer, executions=told_there)
 
 
 def _facts(connection: BaseDatabaseWrapper, row: Sequence[Any]) -> dict[str, Any]:
     facts = dict(zip(FACTS, row[:-1], strict=True))
-    return {**facts, "at": _moment(connection, facts["at"])}
+    return {**facts, "at": read_moment(connection, facts["at"])}
 
 
-def _moment(connection: BaseDatabaseWrapper, value: Any) -> datetime:
+def read_moment(connection: BaseDatabaseWrapper, value: Any) -> datetime:
     """Return a time that a statement has returned, which SQLite does as text."""
     moment: datetime = parse_datetime(value) if isinstance(value, str) else value  # type: ignore[assignment]
     return moment if timezone.is_aware(moment) else timezone.make_aware(moment, connection.timezone or UTC)

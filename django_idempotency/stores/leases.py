@@ -17,12 +17,13 @@ from django_idempotency.core.records import Operation
 from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress
 from django_idempotency.statements import run
-from django_idempotency.stores import models
-from django_idempotency.stores.executions import forget
+from django_idempotency.stores.executions import forget, read_moment
 from django_idempotency.stores.rows import (
     READ_FIELDS,
     RecordTable,
+    as_uuid,
     aware,
+    column_uuid,
     key_values,
     outcome_values,
     read_fingerprint,
@@ -60,6 +61,7 @@ _OUTCOME_FIELDS = (
     "duration",
 )
 _HELD_FIELDS = ("status", "owner", "attempt", "steps")
+SIGHT_WIDTH = len(_HELD_FIELDS) + len(READ_FIELDS) + 3
 
 
 class LeaseTable:
@@ -68,6 +70,8 @@ class LeaseTable:
     ``moment`` is the SQL of a time so many seconds from now, with one placeholder, for which ``as_moment`` makes the
     parameter; ``json`` is that of a JSON text; ``unlocked`` leaves out of ``rows`` what somebody is changing.
     ``looks_first`` spares a claim that would be in vain, where it has to wait for every other writer.
+
+    Its statements: ``sight`` looks, ``insert_as`` claims as an attempt of a number, ``take_over_by`` changes the owner.
     """
 
     def __init__(
@@ -82,20 +86,21 @@ class LeaseTable:
     ) -> None:
         name, column = table.name, table.column
         self._moment = as_moment
-        self._looks_first = looks_first
+        self.looks_first = looks_first
         held = f"{column('digest')} = %s AND {column('owner')} = %s AND {column('status')} = 'in_progress'"
         lapsed = f"{column('lease_expires_at')} <= {moment}"
         placeholders = ", ".join(["%s"] * len(_KEY_FIELDS))
         empty = json.replace("%s", "'[]'")
-        insert = (
-            f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
-            f"SELECT {placeholders}, 1, 'in_progress', {empty}, '', %s, {moment}, {moment}, {moment} WHERE "
-        )
-        conflict = f"ON CONFLICT ({column('digest')}) DO"
         # What can be seen is neither locked nor waited for: its lease may be renewed, its completion be under way.
-        self._insert = f"{insert}NOT EXISTS (SELECT 1 FROM {name} WHERE {column('digest')} = %s) {conflict} NOTHING"
+        self.insert_as = (
+            f"INSERT INTO {name} ({table.columns(_KEY_FIELDS)}, {table.columns(_CLAIM_FIELDS)}) "
+            f"SELECT {placeholders}, {{attempt}}, 'in_progress', {empty}, '', %s, {moment}, {moment}, {moment} WHERE "
+            f"NOT EXISTS (SELECT 1 FROM {name} WHERE {column('digest')} = %s) "
+            f"ON CONFLICT ({column('digest')}) DO NOTHING"
+        )
+        self._insert = self.insert_as.format(attempt=1)
         self._forget = table.forget_one(moment)
-        self._look = (
+        self.sight = (
             f"SELECT {table.columns(_HELD_FIELDS)}, {lapsed}, {table.is_expired(moment)}, "
             f"{table.columns(READ_FIELDS)}, {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
         )
@@ -105,7 +110,7 @@ class LeaseTable:
             f"AND {column('status')} = %s AND ({nobodys})"
         )
         # Steps may have been written since the look: what is handed on are those that the statement itself has met.
-        self._take_over = (
+        self.take_over_by = (
             f"UPDATE {name} SET {column('owner')} = %s, {column('attempt')} = {column('attempt')} + 1, "
             f"{column('status')} = 'in_progress', {column('lease_expires_at')} = {moment} "
             f"WHERE {unlocked.format(name=name, rows=seen)} RETURNING {column('steps')}"
@@ -125,33 +130,39 @@ class LeaseTable:
         )
         self._complete = (
             f"UPDATE {name} SET {outcome}, {column('status')} = 'completed', {column('lease_expires_at')} = NULL, "
-            f"{column('completed_at')} = {moment}, {column('expires_at')} = {moment} WHERE {held}"
+            f"{column('completed_at')} = {moment}, {column('expires_at')} = {moment} WHERE {held} "
+            f"RETURNING {column('expires_at')}"
         )
-        self._expiry = f"SELECT {column('expires_at')} FROM {name} WHERE {column('digest')} = %s"
 
     def reserve(
         self, connection: BaseDatabaseWrapper, store: StepStore, operation: Operation, lease: timedelta, ttl: timedelta
     ) -> Lease | Held:
         """Insert the claim, or put it in the place of an expired record; else look what is there."""
         owner = uuid4()
-        moments = [self._at(connection, time) for time in (lease, timedelta(0), ttl)]
-        values = [*key_values(operation), column_uuid(connection, owner), *moments]
+        values = self.claim_values(connection, operation, owner, lease, ttl)
         with committed(connection):
-            if self._looks_first and (held := self.look(connection, operation)):
+            if self.looks_first and (held := self.look(connection, operation)):
                 return held
             for _ in range(_TRIES):
-                if self._write(connection, self._insert, [*values, operation.key.digest]):
+                if self._write(connection, self._insert, values):
                     return Lease(
-                        operation=operation,
-                        owner=owner,
-                        fingerprint=operation.fingerprint,
-                        steps=Steps(),
-                        store=store,
+                        operation=operation, owner=owner, fingerprint=operation.fingerprint, steps=Steps(), store=store
                     )
                 if held := self.look(connection, operation):
                     return held
-                forget(connection, self._forget, (operation.key.digest, self._at(connection, timedelta(0))))
+                self.forget_expired(connection, operation)
         raise OperationInProgress
+
+    def claim_values(
+        self, connection: BaseDatabaseWrapper, operation: Operation, owner: UUID, lease: timedelta, ttl: timedelta
+    ) -> list[Any]:
+        """Return the parameters of ``insert_as``."""
+        moments = [self.moment_in(connection, time) for time in (lease, timedelta(0), ttl)]
+        return [*key_values(operation), column_uuid(connection, owner), *moments, operation.key.digest]
+
+    def forget_expired(self, connection: BaseDatabaseWrapper, operation: Operation) -> None:
+        """Make room for a claim where what is there has expired."""
+        forget(connection, self._forget, (operation.key.digest, self.moment_in(connection, timedelta(0))))
 
     def _write(self, connection: BaseDatabaseWrapper, statement: str, values: Sequence[Any]) -> bool:
         with connection.cursor() as cursor:
@@ -160,12 +171,18 @@ class LeaseTable:
 
     def look(self, connection: BaseDatabaseWrapper, operation: Operation) -> Held | None:
         """Return what is known of an operation, None if that is nothing or has expired."""
-        now = self._at(connection, timedelta(0))
         with connection.cursor() as cursor:
-            run(cursor, self._look, (now, now, operation.key.digest))
+            run(cursor, self.sight, self.sight_values(connection, operation))
             row = cursor.fetchone()
-        if row is None:
-            return None
+        return None if row is None else self.read_sight(connection, row)
+
+    def sight_values(self, connection: BaseDatabaseWrapper, operation: Operation) -> tuple[Any, ...]:
+        """Return the parameters of ``sight``."""
+        now = self.moment_in(connection, timedelta(0))
+        return now, now, operation.key.digest
+
+    def read_sight(self, connection: BaseDatabaseWrapper, row: Sequence[Any]) -> Held | None:
+        """Return what a row of ``sight`` tells, None if that has expired."""
         status, owner, attempt, steps, has_lapsed, is_expired, *values, expires_at = row
         if is_expired:
             return None
@@ -194,34 +211,31 @@ class LeaseTable:
     ) -> Lease | None:
         """Change the owner of what is still as it was seen, and go on after the steps that are there by now."""
         owner = uuid4()
-        values = [
+        values = self.take_over_values(connection, operation, held, owner, lease)
+        with committed(connection), connection.cursor() as cursor:
+            run(cursor, self.take_over_by, values)
+            taken = cursor.fetchall()
+        return taken_over(store, operation, held, owner, taken[0][0]) if taken else None
+
+    def take_over_values(
+        self, connection: BaseDatabaseWrapper, operation: Operation, held: Held, owner: UUID, lease: timedelta
+    ) -> tuple[Any, ...]:
+        """Return the parameters of ``take_over_by``."""
+        return (
             column_uuid(connection, owner),
-            self._at(connection, lease),
+            self.moment_in(connection, lease),
             operation.key.digest,
             column_uuid(connection, held.owner),
             held.attempt,
             held.status,
-            self._at(connection, timedelta(0)),
-        ]
-        with committed(connection), connection.cursor() as cursor:
-            run(cursor, self._take_over, values)
-            taken = cursor.fetchall()
-        if not taken:
-            return None
-        return Lease(
-            operation=operation,
-            owner=owner,
-            attempt=held.attempt + 1,
-            fingerprint=held.fingerprint,
-            steps=Steps.decode(taken[0][0]),
-            store=store,
+            self.moment_in(connection, timedelta(0)),
         )
 
     def renew(self, connection: BaseDatabaseWrapper, held: Lease, lease: timedelta) -> bool:
         """Move the deadline, unless the record is locked: its owner is completing it, or somebody takes it over."""
         owner = self._owner(connection, held)
         with connection.cursor() as cursor:
-            run(cursor, self._renew, (self._at(connection, lease), *owner))
+            run(cursor, self._renew, (self.moment_in(connection, lease), *owner))
             if cursor.rowcount:
                 return True
             run(cursor, self._is_held, owner)
@@ -245,11 +259,14 @@ class LeaseTable:
 
     def complete(self, connection: BaseDatabaseWrapper, lease: Lease, outcome: Outcome, ttl: timedelta) -> datetime:
         """Keep the outcome in the open transaction, whose effects nobody else sees if the lease is lost."""
-        times = (self._at(connection, timedelta(0)), self._at(connection, ttl))
-        self._change(connection, lease, self._complete, *outcome_values(outcome), lease.about, lease.duration, *times)
+        times = (self.moment_in(connection, timedelta(0)), self.moment_in(connection, ttl))
+        values = (*outcome_values(outcome), lease.about, lease.duration, *times, *self._owner(connection, lease))
         with connection.cursor() as cursor:
-            run(cursor, self._expiry, (lease.operation.key.digest,))
-            return aware(cursor.fetchone()[0], connection.timezone)
+            run(cursor, self._complete, values)
+            completed = cursor.fetchall()  # not fetchone(): SQLite would hold the statement open past the commit
+        if not completed:
+            raise LeaseLost
+        return read_moment(connection, completed[0][0])
 
     def _change(self, connection: BaseDatabaseWrapper, lease: Lease, sql: str, *values: Any) -> None:
         with connection.cursor() as cursor:
@@ -260,20 +277,23 @@ class LeaseTable:
     def _owner(self, connection: BaseDatabaseWrapper, lease: Lease) -> tuple[Any, ...]:
         return lease.operation.key.digest, column_uuid(connection, lease.owner)
 
-    def _at(self, connection: BaseDatabaseWrapper, delay: timedelta) -> Any:
+    def moment_in(self, connection: BaseDatabaseWrapper, delay: timedelta) -> Any:
+        """Return the parameter of a time that far from now."""
         return self._moment(connection, delay.total_seconds())
+
+
+def taken_over(store: StepStore, operation: Operation, held: Held, owner: UUID, steps: str | None) -> Lease:
+    """Return the lease of who has taken the place of what was held."""
+    return Lease(
+        operation=operation,
+        owner=owner,
+        attempt=held.attempt + 1,
+        fingerprint=held.fingerprint,
+        steps=Steps.decode(steps),
+        store=store,
+    )
 
 
 def committed(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
     """Let each statement commit by itself. Raises RuntimeError within a transaction that is not a test's."""
     return transaction.atomic(connection.alias, durable=True) if connection.in_atomic_block else nullcontext()
-
-
-def column_uuid(connection: BaseDatabaseWrapper, value: UUID | None) -> Any:
-    """Return a UUID as the database keeps it."""
-    return models.Record._meta.get_field("owner").get_db_prep_value(value, connection)
-
-
-def as_uuid(value: Any) -> UUID | None:
-    """Return what the database keeps as a UUID."""
-    return UUID(value) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.statements import is_enclosed, open_cursor, run
+from django_idempotency.stores.companions import AccompaniedLeases
 from django_idempotency.stores.executions import forget
 from django_idempotency.stores.leases import LeaseTable
 from django_idempotency.stores.rows import RecordTable, read_record, written_values
@@ -52,13 +53,15 @@ class PostgreSQL:
         self._insert = insert + "NOTHING"
         self._insert_last = table.insert(headers="%s::jsonb", time="to_timestamp(%s)", conflict="")
         self._forget = table.forget_one("statement_timestamp()")
+        moment = "statement_timestamp() + make_interval(secs => %s)"
         self.leases = LeaseTable(
             table,
-            moment="statement_timestamp() + make_interval(secs => %s)",
+            moment=moment,
             as_moment=lambda connection, seconds: seconds,
             json="%s::jsonb",
             unlocked="ctid = (SELECT ctid FROM {name} WHERE {rows} FOR UPDATE SKIP LOCKED)",
         )
+        self.accompanied = AccompaniedLeases(self.leases, table, moment=moment, is_one=True)
         expired = table.is_expired("statement_timestamp()")
         self._count_expired = f"SELECT count(*) FROM {table.name} WHERE {expired}"
         # The lower bound spares each batch the index entries of those before it, which a long transaction keeps alive.

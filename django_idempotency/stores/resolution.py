@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.dispatch import Signal
 
+from django_idempotency.core.layers import layer_of
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.exceptions import IdempotencyError
 from django_idempotency.signals import operation_released, operation_resolved
@@ -101,7 +102,7 @@ class Resolver:
             signal.send(
                 type(self.store),
                 using=self.store.alias,
-                layer="http",
+                layer=layer_of(seen.scope),
                 digest=seen.digest,
                 operation=seen.operation,
                 scope=seen.scope,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
@@ -143,3 +144,13 @@ def read_record(row: Sequence[Any]) -> Record:
 def aware(value: datetime, zone: Any = None) -> datetime:
     """Return a datetime of the database with its time zone, which it lacks under USE_TZ=False or on SQLite."""
     return value if timezone.is_aware(value) else timezone.make_aware(value, zone or timezone.get_default_timezone())
+
+
+def column_uuid(connection: BaseDatabaseWrapper, value: UUID | None) -> Any:
+    """Return a UUID as the database keeps it."""
+    return models.Record._meta.get_field("owner").get_db_prep_value(value, connection)
+
+
+def as_uuid(value: Any) -> UUID | None:
+    """Return what the database keeps as a UUID."""
+    return UUID(value) if isinstance(value, str) else value

@@ -17,6 +17,7 @@ from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.statements import is_enclosed, run
+from django_idempotency.stores.companions import AccompaniedLeases
 from django_idempotency.stores.executions import forget
 from django_idempotency.stores.leases import LeaseTable
 from django_idempotency.stores.rows import RecordTable, aware, read_record, written_values
@@ -40,6 +41,7 @@ class SQLite:
             f"WHERE r.{digest} = %s AND r.{expires_at} > %s AND r.{status} = 'completed'"
         )
         self.leases = LeaseTable(table, moment="%s", as_moment=_moment, looks_first=True)
+        self.accompanied = AccompaniedLeases(self.leases, table, moment="%s", is_one=False)
         expired = table.is_expired("%s")
         self._forget = table.forget_one("%s")
         self._insert = table.insert() + "NOTHING"

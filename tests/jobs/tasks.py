@@ -1,0 +1,41 @@
+"""Jobs of the tests: one row an execution."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from django_idempotency.jobs import Run, run_once
+from tests.models import Payment
+
+LEASE = timedelta(seconds=1)
+
+
+@run_once(key="payment:{reference}", lease=LEASE)
+def pay(reference: str, amount: int = 1) -> dict[str, Any]:
+    """Write a row in the transaction of the job."""
+    return {"id": Payment.objects.create(reference=reference, amount=amount).pk, "amounts": (amount,)}
+
+
+@run_once(key="payment:{reference}", name="pay in parts", lease=LEASE, atomic=False)
+def pay_in_parts(reference: str, amount: int = 1, *, run: Run) -> dict[str, Any]:
+    """Write one row before the end, and one in the transaction of the end."""
+    first = run.commit("first", lambda: Payment.objects.create(reference=f"{reference} first", amount=amount).pk)
+    with run.atomic():
+        last = Payment.objects.create(reference=reference, amount=amount).pk
+        run.result = {"first": first, "last": last, "attempt": run.attempt}
+    return run.result
+
+
+@run_once(key="payment:{reference}", name="apay", lease=LEASE)
+async def apay(reference: str, amount: int = 1, *, run: Run) -> dict[str, Any]:
+    """Write a row from a coroutine function."""
+    return await run.aatomic(lambda: {"id": Payment.objects.create(reference=reference, amount=amount).pk})
+
+
+@run_once(key="payment:{reference}", name="apay alone", lease=LEASE)
+async def apay_alone(reference: str) -> int:
+    """Write a row in a transaction of its own."""
+    return (await sync_to_async(Payment.objects.create)(reference=reference, amount=1)).pk
