@@ -1,4 +1,4 @@
-"""The Celery application of the demo: ``CELERY_BROKER_URL`` is its broker, ``DEMO_QUEUE`` the queue that it sends to."""
+"""The Celery application of the demo: its broker is ``CELERY_BROKER_URL``, its queue ``DEMO_QUEUE``."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from demo_project.results import Check, Exchange, Facts
@@ -19,7 +20,7 @@ def restarted(stage: Stage) -> Facts:
 
     order = Order(f"{stage.user_id}-order", stage.user_id, 1000)
     with queue() as jobs:
-        answers = [_told(stage, order.order_id, lambda: jobs.send(order, fault=fault)) for fault in ("kill", "")]
+        answers = [_told(stage, order.order_id, partial(jobs.send, order, fault=fault)) for fault in ("kill", "")]
     return stage.facts(
         Check(name="attempts in the ledger", expected=["taken_over", "executed"], measured=_statuses(order.order_id)),
         Check(name="the second message got the stored outcome", expected=answers[0], measured=answers[1]),

@@ -9,10 +9,10 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django_idempotency.jobs import Run, run_once
 
 from demo_project.models import Invoice
 from django_idempotency.contrib.celery import LedgerTask
+from django_idempotency.jobs import Run, run_once
 
 
 @shared_task(base=LedgerTask)  # type: ignore[untyped-decorator]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from celery import Task, shared_task
@@ -112,7 +112,8 @@ def enqueue_once(task: Any, /, *args: Any, **kwargs: Any) -> jobs.Enqueued:
 
 def _delay(options: Mapping[str, Any]) -> timedelta:
     """Return for how long a message waits at its worker by its own options."""
-    if eta := options.get("eta"):
+    eta: datetime | None = options.get("eta")
+    if eta:
         return max(eta - timezone.now(), timedelta(0))
     return timedelta(seconds=options.get("countdown") or 0)
 

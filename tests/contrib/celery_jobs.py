@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
-from django_idempotency.jobs import run_once
 
 from django_idempotency.contrib.celery import LedgerTask
+from django_idempotency.jobs import run_once
 from tests.contrib.killing import effect, faulty, install
 
 LEASE = timedelta(seconds=1)

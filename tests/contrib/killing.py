@@ -1,7 +1,7 @@
 """Named steps of a job's run, at which its process kills itself or waits, as its argument ``fault`` asks for.
 
-``kill <step> <file>`` kills once, and leaves the file behind that says when; ``hold <step> <file>`` waits as long as the
-file is there, which it makes. The steps lie around methods of the product, which knows nothing of them.
+``kill <step> <file>`` kills once, and leaves the file behind that says when; ``hold <step> <file>`` waits as long as
+the file is there, which it makes. The steps lie around methods of the product, which knows nothing of them.
 """
 
 from __future__ import annotations

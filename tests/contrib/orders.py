@@ -70,7 +70,7 @@ def _call_and_exit(call: Callable[[], Any], writing: int) -> None:
         with os.fdopen(writing, "w") as pipe:
             pipe.write(json.dumps(call()))
         status = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the process must not go on as its parent would
         traceback.print_exc()
     finally:
         os._exit(status)

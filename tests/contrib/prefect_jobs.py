@@ -7,12 +7,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from django_idempotency.jobs import run_once
 from prefect import flow, task
 from prefect.cache_policies import INPUTS, NO_CACHE
 from prefect.transactions import IsolationLevel
 
 from django_idempotency.contrib.prefect import LedgerLockManager
+from django_idempotency.jobs import run_once
 from django_idempotency.writes import upsert
 from tests.contrib.killing import effect, faulty, install
 from tests.models import Fact

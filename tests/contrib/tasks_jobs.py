@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 import django
-from django_idempotency.jobs import run_once
 
+from django_idempotency.jobs import run_once
 from tests.contrib.killing import effect, faulty, install
 
 if django.VERSION >= (6, 0):

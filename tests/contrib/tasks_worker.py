@@ -29,11 +29,11 @@ def enqueue_once(task: str, args: list[Any], kwargs: dict[str, Any]) -> str:
     return enqueue_once(getattr(tasks_jobs, task), *args, **kwargs).state
 
 
-def result(id: str) -> dict[str, Any]:
+def result(task_id: str) -> dict[str, Any]:
     """Return the status and the value, or the error, of a task."""
     from django_tasks_db.models import DBTaskResult
 
-    row = DBTaskResult.objects.get(pk=id)
+    row = DBTaskResult.objects.get(pk=task_id)
     error = row.exception_class_path
     return {"status": row.status, "value": row.return_value, "error": error, "traceback": row.traceback}
 

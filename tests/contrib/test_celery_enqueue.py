@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +13,10 @@ from celery import Celery, current_app, shared_task
 from celery.contrib.testing.app import setup_default_app
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from django_idempotency.jobs import job_of, run_once
 
 from django_idempotency.contrib.celery import LedgerTask, enqueue_once
 from django_idempotency.exceptions import FingerprintMismatch
+from django_idempotency.jobs import job_of, run_once
 from tests.callers import new_key
 from tests.contrib.celery_jobs import pay, pay_bound, pay_plainly
 from tests.contrib.celery_workers import empty_broker
@@ -54,8 +55,8 @@ def test_what_means_the_same_is_sent_once(broker: Broker, task: Any) -> None:
 
 def test_it_is_sent_after_the_commit_or_not_at_all(broker: Broker) -> None:
     reference = new_key()
-    with pytest.raises(RuntimeError), transaction.atomic():
-        pay.enqueue_once(reference, 1)
+    with suppress(RuntimeError), transaction.atomic():
+        assert pay.enqueue_once(reference, 1)
         raise RuntimeError
     assert broker.count() == 0
     with transaction.atomic():
@@ -87,9 +88,10 @@ def test_a_broker_that_is_away_leaves_no_mark(broker: Broker, monkeypatch: pytes
     def fail(*args: Any, **kwargs: Any) -> None:
         raise ConnectionError
 
-    with monkeypatch.context() as patched, pytest.raises(ConnectionError):
+    with monkeypatch.context() as patched:
         patched.setattr(LedgerTask, "apply_async", fail)
-        pay.enqueue_once(reference)
+        with pytest.raises(ConnectionError):
+            pay.enqueue_once(reference)
     assert pay.enqueue_once(reference)
     assert broker.count() == 1
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from celery.result import AsyncResult
-from django_idempotency.jobs.models import JobRun
 
+from django_idempotency.jobs.models import JobRun
 from django_idempotency.models import Record
 from tests.callers import new_key
 from tests.campaigns.harness import Report, eventually

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import transaction
 from django.utils import timezone
+
 from django_idempotency.jobs import job_of
 from django_idempotency.jobs.models import JobRun
-
 from django_idempotency.models import Record
 from tests.callers import new_key
 from tests.campaigns.harness import Report, eventually
@@ -45,9 +46,9 @@ class Workers(Servant):
     def enqueue(self, task: str, *args: Any, **kwargs: Any) -> str:
         return str(self.order("enqueue", task=task, args=args, kwargs=kwargs))
 
-    def value(self, id: str) -> Any:
+    def value(self, task_id: str) -> Any:
         """Return the value of a task that has ended well."""
-        result = self.order("result", id=id)
+        result = self.order("result", task_id=task_id)
         assert result["status"] == "SUCCESSFUL", result
         return result["value"]
 
@@ -81,7 +82,7 @@ def test_tasks_that_mean_the_same_have_one_effect_and_one_value(workers: Workers
         reference = new_key()
         ids = [workers.enqueue(task, reference, 5) for _ in range(3)]
         assert workers.order("work") == 0
-        values = [workers.value(id) for id in ids]
+        values = [workers.value(task_id) for task_id in ids]
         assert values == values[:1] * 3
         assert Payment.objects.filter(reference=reference).count() == 1
         assert statuses(reference) == ["executed"]
@@ -127,9 +128,9 @@ def carried_out(workers: Workers, reference: str) -> Any:
     """Enqueue the job and let a worker take it until it has its value: until then, its key is held by the dead."""
 
     def value() -> list[Any]:
-        id = workers.enqueue("pay", reference)
+        task_id = workers.enqueue("pay", reference)
         assert workers.order("work") == 0
-        result = workers.order("result", id=id)
+        result = workers.order("result", task_id=task_id)
         if result["status"] == "SUCCESSFUL":
             return [result["value"]]
         assert result["error"].endswith("OperationInProgress")
@@ -140,8 +141,8 @@ def carried_out(workers: Workers, reference: str) -> Any:
 
 def test_every_backend_enqueues_it_after_the_commit_or_not_at_all(backend: Any) -> None:
     reference = new_key()
-    with pytest.raises(RuntimeError), transaction.atomic():
-        enqueue_once(pay, reference)
+    with suppress(RuntimeError), transaction.atomic():
+        assert enqueue_once(pay, reference)
         raise RuntimeError
     assert backend.results == []
     with transaction.atomic():

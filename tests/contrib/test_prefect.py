@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_it_does_not_depend_on_the_transaction_that_is_open(manager: LedgerLockM
     key = new_key()
     if connections["default"].vendor == "sqlite":
         pytest.skip("on SQLite, an open transaction keeps every other writer out")
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with suppress(RuntimeError), transaction.atomic():
         assert manager.acquire_lock(key, "a")
         raise RuntimeError
     assert manager.is_lock_holder(key, "a")

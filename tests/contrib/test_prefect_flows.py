@@ -21,8 +21,8 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
-from django_idempotency.jobs.models import JobRun
 
+from django_idempotency.jobs.models import JobRun
 from django_idempotency.models import Record
 from tests.callers import new_key
 from tests.campaigns.harness import Report, eventually
@@ -49,9 +49,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
         "DO_NOT_TRACK": "1",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host=127.0.0.1", "--no-services"]
-    process = subprocess.Popen(
-        [*command, f"--port={port}"], env={**os.environ, **environment}, start_new_session=True, stdout=2
-    )
+    variables = {**os.environ, **environment}
+    process = subprocess.Popen([*command, f"--port={port}"], env=variables, start_new_session=True, stdout=2)
     url = f"http://127.0.0.1:{port}/api"
 
     def is_up() -> bool:
