@@ -8,8 +8,8 @@ from typing import Any
 from celery import shared_task
 
 from django_idempotency.contrib.celery import LedgerTask
-from django_idempotency.jobs import run_once
-from tests.contrib.killing import effect, faulty, install
+from django_idempotency.jobs import Run, run_once
+from tests.contrib.killing import effect, faulty, install, reach
 
 LEASE = timedelta(seconds=1)
 
@@ -21,6 +21,17 @@ install()
 @run_once(key="payment:{reference}", name="pay", lease=LEASE, on_running="retry")
 def pay(reference: str, amount: int = 1) -> int:
     return effect(reference, amount)
+
+
+@shared_task(base=LedgerTask)
+@faulty
+@run_once(key="payment:{reference}", name="pay_slowly", lease=LEASE, on_running="retry", atomic=False)
+def pay_slowly(reference: str, amount: int = 1, *, run: Run) -> int:
+    """Is held up before its transaction, which on SQLite would keep everybody out."""
+    reach("before transaction")
+    with run.atomic():
+        run.result = effect(reference, amount)
+    return run.result
 
 
 @shared_task(base=LedgerTask, run_once={"key": "payment:{reference}", "lease": LEASE}, bind=True)

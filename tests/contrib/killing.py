@@ -1,7 +1,8 @@
 """Named steps of a job's run, at which its process kills itself or waits, as its argument ``fault`` asks for.
 
-``kill <step> <file>`` kills once, and leaves the file behind that says when; ``hold <step> <file>`` waits as long as
-the file is there, which it makes. The steps lie around methods of the product, which knows nothing of them.
+``kill <step> <file>`` kills, and leaves the file behind that says when; ``hold <step> <file>`` waits as long as the
+file is there, which it makes. Either does so the first time alone. The steps lie around methods of the product, which
+knows nothing of them.
 """
 
 from __future__ import annotations
@@ -38,16 +39,21 @@ def reach(step: str) -> None:
     if wanted != step:
         return
     file = Path(name)
-    if verb == "hold":
-        file.touch()
-        while file.exists():
-            time.sleep(0.005)
-    else:
-        try:
-            file.touch(exist_ok=False)
-        except FileExistsError:
-            return
+    if not _is_first(file.with_suffix(".once")):
+        return
+    file.touch()
+    if verb == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    while file.exists():
+        time.sleep(0.005)
+
+
+def _is_first(mark: Path) -> bool:
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def effect(reference: str, amount: int) -> int:

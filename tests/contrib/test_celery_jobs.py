@@ -17,7 +17,7 @@ from django_idempotency.jobs.models import JobRun
 from django_idempotency.models import Record
 from tests.callers import new_key
 from tests.campaigns.harness import Report, eventually
-from tests.contrib.celery_jobs import LEASE, pay, pay_bound, pay_plainly
+from tests.contrib.celery_jobs import LEASE, pay, pay_bound, pay_plainly, pay_slowly
 from tests.contrib.celery_workers import Worker, empty_broker, working
 from tests.contrib.conftest import VISIBILITY
 from tests.contrib.killing import AFTER_THE_COMMIT, STEPS, fault
@@ -66,7 +66,7 @@ def test_what_the_broker_delivers_again_while_it_runs_waits_for_the_stored_resul
     worker: Worker, tmp_path: Path
 ) -> None:
     reference, held = new_key(), tmp_path / "held"
-    result = send(worker, pay, reference, kwargs={"fault": fault("hold", "after effect", held)})
+    result = send(worker, pay_slowly, reference, kwargs={"fault": fault("hold", "before transaction", held)})
     eventually(held.exists, "a run that lasts")
     # The second delivery meets the first, which its process would do in a moment, but for the lease.
     eventually(lambda: result.state == "RETRY", "a second delivery that is to be tried again")
@@ -134,7 +134,7 @@ def test_a_job_whose_process_is_killed_is_carried_out_once(worker: Worker, tmp_p
                 sent.append((step, *kill(worker, step, file), file))
             for each in sent:
                 check(report, *each)
-        report.counts |= {"kills": len(list(tmp_path.iterdir())), "lease, seconds": LEASE.total_seconds()}
+        report.counts |= {"kills": len(list(tmp_path.glob("*.once"))), "lease, seconds": LEASE.total_seconds()}
     assert report.counts["kills"] == kills
     assert report.violations == []
 
