@@ -25,7 +25,7 @@ def pay(reference: str, amount: int = 1) -> int:
 
 @shared_task(base=LedgerTask)
 @faulty
-@run_once(key="payment:{reference}", name="pay_slowly", lease=LEASE, on_running="retry", atomic=False)
+@run_once(key="payment:{reference}", name="pay_slowly", lease=LEASE, atomic=False)
 def pay_slowly(reference: str, amount: int = 1, *, run: Run) -> int:
     """Is held up before its transaction, which on SQLite would keep everybody out."""
     reach("before transaction")

@@ -22,8 +22,8 @@ from tests.redis_servers import started_url
 
 APP = "tests.contrib.celery_app:app"
 JOBS = "tests.contrib.celery_jobs"
-#: How often a worker looks for messages whose visibility time-out is over.
-RESTORING = {"unacked_restore_interval": 0.1, "unacked_restore_throttle": 1}
+#: How often a worker looks for messages whose visibility time-out is over, and how long one that died keeps others away.
+RESTORING = {"unacked_restore_interval": 0.1, "unacked_restore_throttle": 1, "unacked_mutex_expire": 1}
 
 
 def broker(number: int = 7) -> str:
