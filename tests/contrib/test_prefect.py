@@ -122,6 +122,8 @@ def test_with_a_hold_timeout_it_is_not_renewed_and_who_had_it_does_not_disturb_w
 ) -> None:
     key = new_key()
     manager.acquire_lock(key, "a", hold_timeout=0.05)
+    assert manager.wait_for_lock(key, timeout=10)
+    assert not manager.is_lock_holder(key, "a")
     assert manager.acquire_lock(key, "b")
     assert (manager.is_lock_holder(key, "a"), manager.is_lock_holder(key, "b")) == (False, True)
     manager.release_lock(key, "a")
