@@ -19,6 +19,7 @@ from django_idempotency.conf import PREFIX, SETTING_NAMES, settings
 from django_idempotency.core.keys import KEY_FORMATS
 from django_idempotency.core.policies import Policy
 from django_idempotency.http.checks import check_plain_views, check_policy, named_views
+from django_idempotency.jobs.checks import check_jobs
 from django_idempotency.objects.checks import check_objects
 from django_idempotency.reprocessing.checks import check_projections
 from django_idempotency.rest_framework import IdempotencyMixin
@@ -36,6 +37,7 @@ def register_all() -> None:
     checks.register(check_views, "idempotency")
     checks.register(check_contrib, "idempotency")
     checks.register(check_upserts, "idempotency")
+    checks.register(check_jobs, "idempotency")
     checks.register(check_objects, "idempotency")
     checks.register(check_projections, "idempotency")
     checks.register(check_deployment, "idempotency", deploy=True)
@@ -62,6 +64,7 @@ def _wrong_values() -> Messages:
         ("TTL", "at least one second", lambda value: _seconds(value) >= 1),
         ("AUDIT_TTL", "at least one second", lambda value: _seconds(value) >= 1),
         ("ROLLUP_TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("JOB_RUNS_TTL", "at least one second", lambda value: _seconds(value) >= 1),
         ("CLEANUP_INTERVAL", "at least one second", lambda value: _seconds(value) >= 1),
         ("ENCRYPTION_KEYS", "a tuple of secrets, newest first", lambda value: not value or _are_texts(value)),
         ("CIPHER", "a dotted path", lambda value: isinstance(value, str) and "." in value),

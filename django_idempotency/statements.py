@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorDebugWrapper, CursorWrapper
 
@@ -34,3 +36,8 @@ def run(cursor: CursorWrapper, sql: str, params: Sequence[Any]) -> None:
 def is_enclosed(connection: BaseDatabaseWrapper) -> bool:
     """Tell whether a test's transaction is around everything, in which nothing can be committed early."""
     return bool(connection.atomic_blocks) and connection.atomic_blocks[0]._from_testcase  # type: ignore[attr-defined]
+
+
+def committed(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
+    """Let each statement commit by itself. Raises RuntimeError within a transaction that is not a test's."""
+    return transaction.atomic(connection.alias, durable=True) if connection.in_atomic_block else nullcontext()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from django_idempotency.admin.audit import AuditEventAdmin, RollupAdmin
+from django_idempotency.admin.jobs import JobRunAdmin, QueuedJobAdmin
 from django_idempotency.admin.records import RecordAdmin
 from django_idempotency.admin.reprocessing import GenerationAdmin, WatermarkRowAdmin
 from django_idempotency.admin.windows import DedupEntryAdmin, DedupIntervalAdmin
@@ -14,6 +15,8 @@ from django_idempotency.models import (
     DedupEntry,
     DedupInterval,
     Generation,
+    JobRun,
+    QueuedJob,
     Record,
     Rollup,
     WatermarkRow,
@@ -24,6 +27,8 @@ __all__ = [
     "DedupEntryAdmin",
     "DedupIntervalAdmin",
     "GenerationAdmin",
+    "JobRunAdmin",
+    "QueuedJobAdmin",
     "RecordAdmin",
     "RollupAdmin",
     "WatermarkRowAdmin",
@@ -38,6 +43,8 @@ def register(site: admin.AdminSite) -> None:
     site.register(Rollup, RollupAdmin)
     site.register(DedupEntry, DedupEntryAdmin)
     site.register(DedupInterval, DedupIntervalAdmin)
+    site.register(JobRun, JobRunAdmin)
+    site.register(QueuedJob, QueuedJobAdmin)
     site.register(WatermarkRow, WatermarkRowAdmin)
     site.register(Generation, GenerationAdmin)
 

@@ -14,14 +14,15 @@ from django_idempotency.retention import PURGE_SETTING
 class AppendOnly(Operation):
     """A migration operation that lets the database refuse UPDATE and DELETE on the table of a model.
 
-    To be applied to a table that is new, on which nobody waits for its lock. TRUNCATE is left to the table's owner.
+    With ``closed_by`` the name of a field, rows may be changed until that is set. To be applied to a table that is new,
+    on which nobody waits for its lock. TRUNCATE is left to the table's owner.
     """
 
     reduces_to_sql = True
     category = OperationCategory.SQL
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, closed_by: str = "") -> None:
+        self.name, self.closed_by = name, closed_by
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Leave the models as they are."""
@@ -32,10 +33,12 @@ class AppendOnly(Operation):
         """Create the trigger and its function."""
         if table := self._table(app_label, schema_editor, to_state):
             quote = schema_editor.quote_name
+            is_open = self._is_open(app_label, quote, to_state)
             trigger = quote(f"{table}_append_only")
             schema_editor.execute(
                 f"CREATE FUNCTION {trigger}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
                 f"IF TG_OP = 'DELETE' AND current_setting('{PURGE_SETTING}', true) = 'on' THEN RETURN OLD; END IF; "
+                f"{is_open}"
                 "RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation'; "
                 "END $$",
                 params=None,
@@ -55,6 +58,14 @@ class AppendOnly(Operation):
             trigger = quote(f"{table}_append_only")
             schema_editor.execute(f"DROP TRIGGER {trigger} ON {quote(table)}", params=None)
             schema_editor.execute(f"DROP FUNCTION {trigger}()", params=None)
+
+    def _is_open(self, app_label: str, quote: Any, state: ProjectState) -> str:
+        """Return what lets rows be changed that are not closed yet."""
+        if not self.closed_by:
+            return ""
+        model: Any = state.apps.get_model(app_label, self.name)
+        column = quote(model._meta.get_field(self.closed_by).column)
+        return f"IF TG_OP = 'UPDATE' THEN IF OLD.{column} IS NULL THEN RETURN NEW; END IF; END IF; "
 
     def _table(self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState) -> str:
         """Return the name of the table, or nothing where it does not belong or cannot be guarded."""

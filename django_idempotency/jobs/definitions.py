@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import iscoroutinefunction
 from typing import Any, Literal, get_args
+from weakref import WeakSet
 
 from django_idempotency.conf import settings
 from django_idempotency.core.fingerprints import content_digest
@@ -20,6 +21,7 @@ OnRunning = Literal["raise", "skip", "wait", "retry"]
 OnFailed = Literal["retry", "raise"]
 
 LONGEST_NAME = 200
+_jobs: WeakSet[Job] = WeakSet()
 _ANY_ARGUMENTS = content_digest(["any arguments"])
 _WRAPPERS = ("__wrapped__", "func", "fn", "run")
 
@@ -78,7 +80,8 @@ class Options:
             "heartbeat_limit must not be shorter than the lease.": self.heartbeat_limit < self.lease,
             "keep must be at least one second.": self.keep is not None and self.keep < second,
             "wait must not be negative.": self.wait < timedelta(0),
-            f"a name has 1 to {LONGEST_NAME} characters.": not 1 <= len(self.name or "job") <= LONGEST_NAME,
+            f"a name has 1 to {LONGEST_NAME} characters.": self.name is not None
+            and not 1 <= len(self.name) <= LONGEST_NAME,
         }
         return [problem for problem, is_there in found.items() if is_there]
 
@@ -94,7 +97,7 @@ class Options:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Job:
     """One function and its options. Raises ValueError for what makes no sense."""
 
@@ -108,11 +111,14 @@ class Job:
     def __post_init__(self) -> None:
         function, set_field = self.function, object.__setattr__
         name = self.options.name or f"{function.__module__}.{function.__qualname__}"
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"{name}: give the job a name of {LONGEST_NAME} characters at most.")
         set_field(self, "name", name)
         set_field(self, "is_async", iscoroutinefunction(function))
         set_field(self, "signature", CallSignature(function, self.key, self.options.fingerprint_exclude))
         if self.is_async and self.options.atomic:
             raise ValueError(f"{name}: no transaction spans the awaits of a coroutine function; use run.aatomic().")
+        _jobs.add(self)
 
     @property
     def is_atomic(self) -> bool:
@@ -138,6 +144,11 @@ class Job:
             content_digest=self.signature.digest_of(bound) if self.options.check_args else _ANY_ARGUMENTS,
             keyring=settings.keyring,
         )
+
+
+def registered() -> list[Job]:
+    """Return the jobs that have been imported and are still there, by name."""
+    return sorted(_jobs, key=lambda job: job.name)
 
 
 def job_of(task: Any) -> Job:

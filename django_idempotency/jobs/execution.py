@@ -150,8 +150,11 @@ class Call:
     def refused(self, error: BaseException) -> None:
         """Tell of a call that has failed or was refused, and close the row of a run that came too late."""
         if isinstance(error, LeaseLost) and self.announcer.claim:
-            self.ledger.close_lost(error)
-        self.announcer.refused(error)
+            with self.ledger.atomic():
+                self.ledger.close_lost(error)
+                self.announcer.refused(error)
+        else:
+            self.announcer.refused(error)
 
 
 def perform(job: Job, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -37,6 +37,7 @@ Status = JobRun.Status
 _origin: ContextVar[str] = ContextVar("origin of a job", default="")
 _FACTS = ("run_id", "job", "key", "digest", "worker", "origin", "is_forced", "status", "error")
 _FIELDS = {field.name: field for field in JobRun._meta.concrete_fields}
+_CLOSED = ("status", "outcome_hash", "previous_hash", "error")
 _WRITTEN = (*_FACTS, "started_at", "attempt")
 
 
@@ -121,18 +122,23 @@ class LedgerStore:
         """Keep the outcome and close the row, in the open transaction. Raises LeaseLost."""
         if self._follows and self.store.alias:
             tell_replaced(self.store.alias, claim.operation.key.digest)
-        expires_at = self.store.complete(claim, outcome, ttl=ttl, last=last)
-        status = Status.FAILED if outcome.status == JOB_RAISED else Status.EXECUTED
-        facts: dict[str, Any] = {"previous_hash": self.previous.hash} if self.previous else {}
-        if self.error:
-            facts["error"] = error_text(self.error)
-        self.runs.close(status=status, outcome_hash=outcome.hash, **facts)
+        facts = {
+            "status": (Status.FAILED if outcome.status == JOB_RAISED else Status.EXECUTED).value,
+            "outcome_hash": outcome.hash,
+            "previous_hash": self.previous.hash if self.previous else None,
+            "error": error_text(self.error) if self.error else "",
+        }
+        if isinstance(self.store, DatabaseStore):
+            expires_at = self.store.complete(claim, outcome, ttl=ttl, last=last, closing=self._closing(facts))
+        else:
+            expires_at = self.store.complete(claim, outcome, ttl=ttl, last=last)
+            self.runs.close(**facts)
         self.kept_hash = outcome.hash
         return expires_at
 
     def release(self, lease: Lease, *, unknown: bool) -> None:
         """Let go of what is still held, and close the row as failed or unknown."""
-        with self._atomic():
+        with self.atomic():
             if self.previous and isinstance(self.store, DatabaseStore):
                 self.store.restore(lease)
             else:
@@ -172,7 +178,8 @@ class LedgerStore:
         """Close what the calling thread holds open."""
         self.store.close()
 
-    def _atomic(self) -> AbstractContextManager[Any]:
+    def atomic(self) -> AbstractContextManager[Any]:
+        """Let what is written to record and ledger be one commit."""
         return transaction.atomic(using=self.alias) if self.store.alias else nullcontext()
 
     def _open(self, lease: Lease) -> None:
@@ -197,6 +204,13 @@ class LedgerStore:
             closing=Part(sql=sql.closing, values=(*now, digest)),
         )
 
+    def _closing(self, facts: dict[str, Any]) -> Part:
+        connection = connections[self.alias]
+        kept = {**facts, "run_id": self.run_id}
+        values = {name: _FIELDS[name].get_db_prep_value(value, connection) for name, value in kept.items()}
+        changed = tuple(values[name] for name in _CLOSED)
+        return Part(sql=_statements(self.alias).ending, values=(*changed, *moment(connection), values["run_id"]))
+
     def _facts(self) -> tuple[Any, ...]:
         """Return the values of _FACTS."""
         key = self.operation.key
@@ -220,6 +234,7 @@ class _Statements:
     last_attempt: str
     opening: str
     closing: str
+    ending: str
 
 
 @lru_cache(maxsize=16)
@@ -236,6 +251,9 @@ def _statements(alias: str) -> _Statements:
         opening=f"INSERT INTO {table} ({columns}) SELECT {placeholders}, {now}, {{attempt}}{{claimed}}",
         closing=f"UPDATE {table} SET {column['status']} = '{Status.TAKEN_OVER.value}', "
         f"{column['completed_at']} = {now} WHERE {column['digest']} = %s "
+        f"AND {column['status']} = '{Status.IN_PROGRESS.value}'{{claimed}}",
+        ending=f"UPDATE {table} SET {', '.join(f'{column[name]} = %s' for name in _CLOSED)}, "
+        f"{column['completed_at']} = {now} WHERE {column['run_id']} = %s "
         f"AND {column['status']} = '{Status.IN_PROGRESS.value}'{{claimed}}",
     )
 

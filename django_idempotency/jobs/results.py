@@ -37,7 +37,10 @@ def read_value(outcome: Outcome) -> Any:
     """Return the value of an outcome. Raises JobFailed, OutcomeNotReplayable."""
     if outcome.body is None:
         raise OutcomeNotReplayable
-    content = json.loads(outcome.body or b"null")
+    try:
+        content = json.loads(outcome.body or b"null")
+    except ValueError as error:  # what an operator has said came of it
+        raise OutcomeNotReplayable("The kept value of the job is not JSON.") from error
     if outcome.status == JOB_RAISED:
         raise JobFailed(error=content["error"])
     return content

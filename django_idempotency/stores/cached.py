@@ -23,7 +23,7 @@ from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.tallies import Tallies, tallied_facts
 from django_idempotency.exceptions import OperationInProgress
 from django_idempotency.stores.caches import check_cache
-from django_idempotency.stores.companions import Companion
+from django_idempotency.stores.companions import Companion, Part
 from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
 from django_idempotency.stores.database import DatabaseStore, DatabaseTransaction
 from django_idempotency.stores.encoding import (
@@ -150,10 +150,12 @@ class CachedDatabaseStore(DatabaseStore):
         self._note(operation, Copy.of(claimed) if isinstance(claimed, Record) else None)
         return claimed
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
+    def complete(
+        self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False, closing: Part | None = None
+    ) -> datetime:
         """Keep the outcome in the open transaction. Raises ClaimLost, LeaseLost, StoreUnavailable."""
         until = time.monotonic() + ttl.total_seconds()
-        expires_at = super().complete(claim, outcome, ttl=ttl, last=last)
+        expires_at = super().complete(claim, outcome, ttl=ttl, last=last, closing=closing)
         fingerprint = claim.fingerprint if isinstance(claim, Lease) else claim.operation.fingerprint
         record = Record(fingerprint=fingerprint, outcome=outcome, expires_at=expires_at)
         self._note(claim.operation, Copy(record=record, until=until))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -15,11 +15,13 @@ from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.leases import Held, Lease, StepStore
+from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation
 from django_idempotency.core.steps import Steps
-from django_idempotency.exceptions import OperationInProgress
-from django_idempotency.statements import run
-from django_idempotency.stores.leases import SIGHT_WIDTH, LeaseTable, committed, taken_over
+from django_idempotency.exceptions import LeaseLost, OperationInProgress
+from django_idempotency.statements import committed, run
+from django_idempotency.stores.executions import read_moment
+from django_idempotency.stores.leases import SIGHT_WIDTH, LeaseTable, taken_over
 from django_idempotency.stores.rows import RecordTable, column_uuid
 
 _TRIES = 2
@@ -40,7 +42,8 @@ class Companion:
 
     ``last_attempt`` is a query for the number of the last attempt, of which there may be no record any more.
     ``opening`` inserts: ``INSERT … SELECT …, {attempt}{claimed}``, the number of the attempt being its last value.
-    ``closing`` changes what an attempt has left whose place is taken: ``UPDATE … WHERE …{claimed}``.
+    ``closing`` changes what an attempt has left whose place is taken: ``UPDATE … WHERE …{claimed}``, which is also what
+    is written beside a completion.
     """
 
     last_attempt: Part
@@ -142,6 +145,30 @@ class AccompaniedLeases:
         claim = Part(sql=self._reopen + self._returning_steps, values=values)
         claimed, _ = self._claim(connection, operation, claim, [companion.opening])
         return taken_over(store, operation, held, owner, None) if claimed else None
+
+    def complete(
+        self,
+        connection: BaseDatabaseWrapper,
+        lease: Lease,
+        outcome: Outcome,
+        closing: Part,
+        *,
+        ttl: timedelta,
+    ) -> datetime:
+        """Keep the outcome and close what was opened with the claim; return the expiry. Raises LeaseLost."""
+        if not self._is_one:
+            expires_at = self._leases.complete(connection, lease, outcome, ttl)
+            with connection.cursor() as cursor:
+                run(cursor, closing.sql.format(claimed=""), closing.values)
+            return expires_at
+        values = self._leases.complete_values(connection, lease, outcome, ttl)
+        sql = f"WITH claimed AS ({self._leases.complete_by}), part AS ({_joined(closing)}) SELECT * FROM claimed"
+        with connection.cursor() as cursor:
+            run(cursor, sql, (*values, *closing.values))
+            completed = cursor.fetchone()
+        if completed is None:
+            raise LeaseLost
+        return read_moment(connection, completed[0])
 
     def restore(self, connection: BaseDatabaseWrapper, lease: Lease) -> None:
         """Let the outcome be replayed again that was there before ``reopen``, if the lease is still held."""

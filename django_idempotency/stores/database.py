@@ -29,7 +29,7 @@ from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import OperationInProgress, StoreUnavailable, TransactionConflict
 from django_idempotency.stores import models
 from django_idempotency.stores.base import Store
-from django_idempotency.stores.companions import Companion
+from django_idempotency.stores.companions import Companion, Part
 from django_idempotency.stores.postgresql import PostgreSQL
 from django_idempotency.stores.sqlite import SQLite, note_beginning
 
@@ -73,10 +73,17 @@ class DatabaseStore(Store):
         with _outages:
             return self._dialect(connection).claim(connection, operation)
 
-    def complete(self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False) -> datetime:
-        """Keep the outcome in the open transaction. Raises ClaimLost, StoreUnavailable."""
+    def complete(
+        self, claim: Claim, outcome: Outcome, *, ttl: timedelta, last: bool = False, closing: Part | None = None
+    ) -> datetime:
+        """Keep the outcome in the open transaction. Raises ClaimLost, LeaseLost, StoreUnavailable.
+
+        ``closing`` is what is written about a lease in the same statement, where the database can do that.
+        """
         connection = connections[self.alias]
         with _outages:
+            if closing and isinstance(claim, Lease):
+                return self._dialect(connection).accompanied.complete(connection, claim, outcome, closing, ttl=ttl)
             return self._dialect(connection).complete(connection, claim, outcome, ttl, last=last)
 
     def reserve(

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, cast
 from uuid import UUID, uuid4
 
-from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_idempotency.core.leases import Held, HeldStatus, Lease, StepStore
@@ -16,7 +14,7 @@ from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation
 from django_idempotency.core.steps import Steps
 from django_idempotency.exceptions import ClaimLost, LeaseLost, OperationInProgress
-from django_idempotency.statements import run
+from django_idempotency.statements import committed, run
 from django_idempotency.stores.executions import forget, read_moment
 from django_idempotency.stores.rows import (
     READ_FIELDS,
@@ -128,7 +126,7 @@ class LeaseTable:
         outcome = ", ".join(
             f"{column(field)} = {json if field == 'response_headers' else '%s'}" for field in _OUTCOME_FIELDS
         )
-        self._complete = (
+        self.complete_by = (
             f"UPDATE {name} SET {outcome}, {column('status')} = 'completed', {column('lease_expires_at')} = NULL, "
             f"{column('completed_at')} = {moment}, {column('expires_at')} = {moment} WHERE {held} "
             f"RETURNING {column('expires_at')}"
@@ -259,14 +257,19 @@ class LeaseTable:
 
     def complete(self, connection: BaseDatabaseWrapper, lease: Lease, outcome: Outcome, ttl: timedelta) -> datetime:
         """Keep the outcome in the open transaction, whose effects nobody else sees if the lease is lost."""
-        times = (self.moment_in(connection, timedelta(0)), self.moment_in(connection, ttl))
-        values = (*outcome_values(outcome), lease.about, lease.duration, *times, *self._owner(connection, lease))
         with connection.cursor() as cursor:
-            run(cursor, self._complete, values)
+            run(cursor, self.complete_by, self.complete_values(connection, lease, outcome, ttl))
             completed = cursor.fetchall()  # not fetchone(): SQLite would hold the statement open past the commit
         if not completed:
             raise LeaseLost
         return read_moment(connection, completed[0][0])
+
+    def complete_values(
+        self, connection: BaseDatabaseWrapper, lease: Lease, outcome: Outcome, ttl: timedelta
+    ) -> tuple[Any, ...]:
+        """Return the parameters of ``complete_by``."""
+        times = (self.moment_in(connection, timedelta(0)), self.moment_in(connection, ttl))
+        return (*outcome_values(outcome), lease.about, lease.duration, *times, *self._owner(connection, lease))
 
     def _change(self, connection: BaseDatabaseWrapper, lease: Lease, sql: str, *values: Any) -> None:
         with connection.cursor() as cursor:
@@ -292,8 +295,3 @@ def taken_over(store: StepStore, operation: Operation, held: Held, owner: UUID, 
         steps=Steps.decode(steps),
         store=store,
     )
-
-
-def committed(connection: BaseDatabaseWrapper) -> AbstractContextManager[None]:
-    """Let each statement commit by itself. Raises RuntimeError within a transaction that is not a test's."""
-    return transaction.atomic(connection.alias, durable=True) if connection.in_atomic_block else nullcontext()

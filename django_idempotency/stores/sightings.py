@@ -105,12 +105,23 @@ def clock(alias: str) -> Any:
     return Value(timezone.now(), DateTimeField())
 
 
-def _by_digest(alias: str, digits: str) -> QuerySet[models.Record, Any]:
+def look_at(alias: str, digest: bytes) -> Sighting | None:
+    """Return the record of a digest, None where there is none that counts."""
+    is_over = Q(status="completed", expires_at__lte=clock(alias))
+    return next(_look(records(alias).filter(digest=digest).exclude(is_over)), None)
+
+
+def digest_bounds(digits: str) -> tuple[bytes, bytes]:
+    """Return the first and the last digest that begins with these digits. Raises NoSuchRecord where none can."""
     digits = digits.lower()
     if not re.fullmatch(f"[0-9a-f]{{{_SHORTEST_PREFIX},{_DIGEST_DIGITS}}}", digits):
         raise NoSuchRecord(f"A digest has {_SHORTEST_PREFIX} to {_DIGEST_DIGITS} hexadecimal digits.")
-    bounds = (bytes.fromhex(digits.ljust(_DIGEST_DIGITS, filler)) for filler in "0f")
-    return records(alias).filter(digest__range=tuple(bounds))[:10]
+    first, last = (bytes.fromhex(digits.ljust(_DIGEST_DIGITS, filler)) for filler in "0f")
+    return first, last
+
+
+def _by_digest(alias: str, digits: str) -> QuerySet[models.Record, Any]:
+    return records(alias).filter(digest__range=digest_bounds(digits))[:10]
 
 
 def _look(rows: QuerySet[models.Record, Any]) -> Iterator[Sighting]:

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [speed|growth|purge|windows|upsert|queues]``: figures as a deployment would see them.
+"""``python -m tests.benchmarks [speed|growth|purge|windows|upsert|jobs|queues]``: figures as a deployment sees them.
 
 PostgreSQL (15 or later) is the one of ``DATABASE_URL``, whose user must be a superuser, else one that is started and
 deleted; wrk sends the requests, gunicorn takes them. With ``--redis`` the protected view has Redis in front: that of
@@ -22,7 +22,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from demo_project.servers import ServerUnavailable, redis_url
-from tests.benchmarks import growth, purge, queues, speed, upsert, windows
+from tests.benchmarks import growth, jobs, purge, queues, speed, upsert, windows
 from tests.benchmarks.benches import Options, bench
 from tests.benchmarks.load import WrkMissing, find_wrk
 from tests.benchmarks.reports import Report, environment
@@ -34,6 +34,7 @@ BENCHMARKS = {
     "purge": purge.run,
     "windows": windows.run,
     "upsert": upsert.run,
+    "jobs": jobs.run,
     "queues": queues.run,
 }
 
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.benchmarks", description=(__doc__ or "").partition("\n\n")[2]
     )
     parser.add_argument("benchmark", nargs="?", choices=BENCHMARKS, default="speed", help="default: speed")
-    parser.add_argument("--rounds", type=int, help="default: 5, of purge 1, of upsert 7, of windows 15")
+    parser.add_argument("--rounds", type=int, help="default: 5, of purge 1, of upsert 7, of windows and jobs 15")
     parser.add_argument("--seconds", type=int, default=3, help="length of one run, default: 3")
     parser.add_argument("--workers", type=int, default=2, help="of gunicorn, default: 2")
     parser.add_argument("--threads", type=int, default=4, help="of each worker, default: 4")

@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks queues``: tasks of Celery and of django-tasks-db, as jobs and plain.
 
-In each round one worker writes as many rows as tasks, plainly and as jobs, and then gets the jobs once more. A ratio is
-the time of the plain tasks. ``--records`` is the number of tasks.
+In each round one worker writes as many rows as tasks, plainly and as jobs, and then gets the jobs once more. A ratio
+is the speed of a worker beside one of plain tasks. ``--records`` is the number of tasks.
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ def _figures(results: dict[str, list[float]]) -> Iterator[Figure]:
     for queue in ("celery", "django-tasks-db"):
         plain = results[f"{queue}, plain"]
         for way in ("job", "replay"):
-            ratios = [new / old for new, old in zip(results[f"{queue}, {way}"], plain, strict=True)]
-            yield Figure(name=f"{queue}: {way} / plain task", spread=Spread.of(ratios))
+            ratios = [old / new for new, old in zip(results[f"{queue}, {way}"], plain, strict=True)]
+            yield Figure(name=f"{queue}: plain task / {way}", spread=Spread.of(ratios))

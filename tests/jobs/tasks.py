@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 
 from django_idempotency.jobs import Run, run_once
 from tests.models import Payment
@@ -17,6 +17,12 @@ LEASE = timedelta(seconds=1)
 def pay(reference: str, amount: int = 1) -> dict[str, Any]:
     """Write a row in the transaction of the job."""
     return {"id": Payment.objects.create(reference=reference, amount=amount).pk, "amounts": (amount,)}
+
+
+@run_once(key="payment:{reference}", name="pay waiting", lease=LEASE, on_running="wait")
+def pay_waiting(reference: str) -> dict[str, Any]:
+    """Do as ``pay`` does, for many at the same time."""
+    return {"id": Payment.objects.create(reference=reference, amount=1).pk}
 
 
 @run_once(key="payment:{reference}", name="pay in parts", lease=LEASE, atomic=False)
@@ -39,3 +45,9 @@ async def apay(reference: str, amount: int = 1, *, run: Run) -> dict[str, Any]:
 async def apay_alone(reference: str) -> int:
     """Write a row in a transaction of its own."""
     return (await sync_to_async(Payment.objects.create)(reference=reference, amount=1)).pk
+
+
+def call(job: str, reference: str) -> Any:
+    """Call one of these by its name."""
+    function: Any = globals()[job]
+    return async_to_sync(function)(reference) if function.job.is_async else function(reference)

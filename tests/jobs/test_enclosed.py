@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from django.test import TestCase
 
 from django_idempotency.jobs.models import JobRun
@@ -18,6 +19,6 @@ class EnclosedTests(TestCase):
 
     def test_parts_and_failures(self) -> None:
         assert tasks.pay_in_parts("a", run_id := 1) == tasks.pay_in_parts("a", run_id)
-        with self.assertRaises(TypeError):
+        with pytest.raises(TypeError):
             tasks.pay("a", amount=object())
         assert JobRun.objects.count() == 1

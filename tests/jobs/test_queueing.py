@@ -45,9 +45,9 @@ def test_it_is_sent_after_the_commit_and_once(enqueue: Callable[..., Enqueued], 
 
 
 def test_the_mark_is_rolled_back_with_the_transaction(enqueue: Callable[..., Enqueued], sent: list[str]) -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         enqueue("a")
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     assert (sent, QueuedJob.objects.count()) == ([], 0)
     assert enqueue("a")
     assert sent == ["a"]
@@ -65,12 +65,12 @@ def test_what_was_lost_on_the_way_is_sent_again_after_the_deadline(
 def test_the_mark_ends_when_a_run_begins(enqueue: Callable[..., Enqueued], sent: list[str]) -> None:
     @run_once(key="payment:{reference}", name="broken")
     def broken(reference: str) -> None:
-        raise ValueError
+        raise ZeroDivisionError
 
     for _ in range(2):
         assert enqueue_once(broken, ("a",), send=lambda: sent.append("a"))
         assert not enqueue_once(broken, ("a",), send=lambda: sent.append("a"))
-        with pytest.raises(ValueError):
+        with pytest.raises(ZeroDivisionError):
             broken("a")
     assert sent == ["a", "a"]
 
