@@ -26,6 +26,7 @@ LANGUAGES = ("ar", "de")
 SPOKEN = [
     *PACKAGE.glob("admin/*.py"),
     *PACKAGE.glob("audit/*.py"),
+    PACKAGE / "jobs" / "models.py",
     PACKAGE / "reprocessing" / "models.py",
     PACKAGE / "stores" / "models.py",
     PACKAGE / "writes" / "models.py",

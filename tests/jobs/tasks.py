@@ -47,6 +47,26 @@ async def apay_alone(reference: str) -> int:
     return (await sync_to_async(Payment.objects.create)(reference=reference, amount=1)).pk
 
 
+@run_once(key="payment:{reference}", name="careful", lease=LEASE, on_crash="unknown")
+def pay_carefully(reference: str) -> int:
+    """Do as ``pay`` does, never twice by itself."""
+    return Payment.objects.create(reference=reference, amount=1).pk
+
+
+@run_once(key="payment:{reference}", name="charge", lease=LEASE, atomic=False)
+def charge(reference: str, *, run: Run) -> dict[str, str]:
+    """Call a provider with a key, and then something else without one."""
+    receipt = run.step("charge", lambda key: outside("charge", key), provider="bank")
+    mail = run.step("mail", lambda: outside("mail", reference))
+    return {"receipt": receipt, "mail": mail}
+
+
+def outside(name: str, said: str) -> str:
+    """Do what no transaction takes back."""
+    Payment.objects.create(reference=f"{name} {said}", amount=1)
+    return said
+
+
 def call(job: str, reference: str) -> Any:
     """Call one of these by its name."""
     function: Any = globals()[job]
