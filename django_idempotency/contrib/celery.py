@@ -17,12 +17,10 @@ from django.utils import timezone
 from django_idempotency import jobs, purging
 from django_idempotency.conf import settings
 from django_idempotency.exceptions import OperationInProgress
-from django_idempotency.stores import get_store
-from django_idempotency.stores.models import Record
 
 PURGE = "django_idempotency.purge_expired"
 _SOON = timedelta(minutes=10)
-_SHORTEST_DELAY, _USUAL_DELAY, _LONGEST_DELAY = timedelta(milliseconds=50), timedelta(seconds=1), timedelta(seconds=30)
+_LONGEST_DELAY = timedelta(seconds=30)
 
 # A bound task is an argument of its function, but none of its job.
 jobs.leave_out(Task)
@@ -61,15 +59,16 @@ class LedgerTask(DjangoTask):  # type: ignore[misc]
         except OperationInProgress as error:
             if request.is_eager or not (isinstance(error, jobs.RetryLater) or _is_redelivered(request)):
                 raise
-            self._send_again(error, _time_left(self, args, kwargs))
+            self._send_again(error)
 
     def enqueue_once(self, *args: Any, **kwargs: Any) -> jobs.Enqueued:
         """Do as the function ``enqueue_once`` does, with this task."""
         return enqueue_once(self, *args, **kwargs)
 
-    def _send_again(self, error: OperationInProgress, after: timedelta) -> NoReturn:
+    def _send_again(self, error: OperationInProgress) -> NoReturn:
         """Send the same message for later. Task.retry() would count it, and lose it where the broker is away."""
-        seconds = after.total_seconds()
+        after = error.after if isinstance(error, jobs.RetryLater) else jobs.job_of(self.run).options.lease
+        seconds = min(after, _LONGEST_DELAY).total_seconds()
         message = self.signature_from_request(self.request, countdown=seconds, retries=self.request.retries)
         try:
             message.apply_async()
@@ -91,16 +90,6 @@ def _decorate(task: Any, options: Mapping[str, Any]) -> None:
     is_bound = not isinstance(inspect.getattr_static(task, "run"), staticmethod)
     once = jobs.run_once(**{"name": task.name, "on_running": "retry", **options})(task.run)
     task.run = once if is_bound else staticmethod(once)
-
-
-def _time_left(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> timedelta:
-    """Return how long a message should wait: until the lease ends, as far as that is known, and not too long."""
-    job = jobs.job_of(task.run)
-    digest = job.operation(_arguments(task, args), kwargs).key.digest
-    held = Record.objects.using(get_store(job.options.store).alias).filter(digest=digest)
-    ends_at = held.values_list("lease_expires_at", flat=True).first()
-    left = ends_at - timezone.now() if ends_at else _USUAL_DELAY
-    return min(max(left, _SHORTEST_DELAY), _LONGEST_DELAY)
 
 
 def _arguments(task: Any, args: Sequence[Any]) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ from tests.redis_servers import started_url
 
 APP = "tests.contrib.celery_app:app"
 JOBS = "tests.contrib.celery_jobs"
-#: How often a worker looks for messages whose visibility time-out is over, and how long one that died keeps others away.
+#: How often a worker looks for messages whose visibility time-out is over; how long a dead one keeps others from it.
 RESTORING = {"unacked_restore_interval": 0.1, "unacked_restore_throttle": 1, "unacked_mutex_expire": 1}
 
 
