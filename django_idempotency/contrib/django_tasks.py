@@ -19,9 +19,6 @@ else:
 
 _SOON = timedelta(minutes=10)
 
-# The context of a task is an argument of its function, but none of its job.
-jobs.leave_out(TaskContext)
-
 
 def enqueue_once(task: Any, /, *args: Any, **kwargs: Any) -> jobs.Enqueued:
     """Enqueue a task after commit, unless its job is done, under way or enqueued already; tell which.

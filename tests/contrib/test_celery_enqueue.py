@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 import redis
 from celery import Celery, current_app, shared_task
+from celery.app.trace import build_tracer
 from celery.contrib.testing.app import setup_default_app
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.utils import timezone
 
 from django_idempotency.contrib.celery import LedgerTask, enqueue_once
 from django_idempotency.exceptions import FingerprintMismatch
-from django_idempotency.jobs import job_of, run_once
+from django_idempotency.jobs import RetryLater, job_of, run_once
+from django_idempotency.stores import get_store
 from tests.callers import new_key
 from tests.contrib.celery_jobs import pay, pay_bound, pay_plainly
 from tests.contrib.celery_workers import empty_broker
@@ -34,11 +38,15 @@ class Broker:
     def count(self) -> int:
         return int(self._client.llen("celery"))
 
+    def first(self) -> bytes:
+        message: bytes = self._client.lindex("celery", 0)
+        return message
+
 
 @pytest.fixture
 def broker() -> Iterator[Broker]:
     with empty_broker(9) as url, redis.Redis.from_url(url) as client:
-        app = Celery("tests", broker=url, backend=url, set_as_current=False)
+        app = Celery("tests", broker=url, set_as_current=False)
         with setup_default_app(app):
             app.set_current()
             yield Broker(client)
@@ -94,6 +102,50 @@ def test_a_broker_that_is_away_leaves_no_mark(broker: Broker, monkeypatch: pytes
             pay.enqueue_once(reference)
     assert pay.enqueue_once(reference)
     assert broker.count() == 1
+
+
+@pytest.fixture
+def running() -> str:
+    """The reference of a payment that somebody else is about to make."""
+    reference = new_key()
+    operation = job_of(pay).operation((reference,), {})
+    get_store().reserve(operation, lease=timedelta(seconds=20), ttl=timedelta(days=1))
+    return reference
+
+
+def deliver(reference: str) -> Any:
+    """Let a task run as a worker would; return what a worker would make of it."""
+    request = {"id": "task-1", "called_directly": False, "is_eager": False, "args": [reference], "kwargs": {}}
+    trace = build_tracer(pay.name, current_app.tasks[pay.name], app=current_app)
+    return trace("task-1", [reference], {}, {**request, "delivery_info": {"routing_key": "celery"}, "retries": 2})
+
+
+def test_a_run_in_progress_has_the_same_message_sent_again_for_when_its_lease_ends(
+    broker: Broker, running: str
+) -> None:
+    assert deliver(running)[1].state == "RETRY"
+    headers = json.loads(broker.first())["headers"]
+    assert (headers["id"], headers["retries"]) == ("task-1", 2)
+    left = datetime.fromisoformat(headers["eta"]) - timezone.now()
+    assert timedelta(seconds=10) < left <= timedelta(seconds=20)
+
+
+def test_it_is_left_to_the_broker_where_it_cannot_be_sent(
+    broker: Broker, running: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(LedgerTask, "apply_async", fail)
+    rejected = deliver(running)[1]
+    assert (rejected.state, rejected.retval.requeue) == ("REJECTED", True)
+
+
+def test_who_calls_a_task_that_runs_is_told_so(broker: Broker, running: str) -> None:
+    for call in (lambda: pay(running), lambda: pay.apply([running], throw=True)):
+        with pytest.raises(RetryLater):
+            call()
+    assert broker.count() == 0
 
 
 def test_a_task_that_is_called_is_its_job(broker: Broker) -> None:
