@@ -21,13 +21,15 @@ class IdempotencyConfig(AppConfig):
         checks.register_all()
         events.connect()
         log.connect()
-        _register_audit()
+        _register_retentions()
         autodiscover_modules("projections")
 
 
-def _register_audit() -> None:
-    """Have what the audit keeps purged wherever records are: it does not know the stores."""
-    from django_idempotency.audit import retentions
+def _register_retentions() -> None:
+    """Have what audit and jobs keep purged wherever records are: the audit does not know the stores."""
+    from django_idempotency.audit import retentions as of_audit
+    from django_idempotency.jobs import retentions as of_jobs
     from django_idempotency.purging import store_aliases
 
-    retentions.register(store_aliases)
+    of_audit.register(store_aliases)
+    of_jobs.register()

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from django_idempotency.admin.desk import short
+from django_idempotency.admin.desk import masked, short
 from django_idempotency.admin.finding import digest_range
 from django_idempotency.admin.leaps import names
 from django_idempotency.admin.tables import Table
@@ -51,6 +51,9 @@ class JobDesk(Table):
     )
     opts: Any
     admin_site: Any
+    list_display: Any
+    #: Fieldsets beneath the one with the key.
+    parts: ClassVar[Any]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -66,10 +69,35 @@ class JobDesk(Table):
             ways |= Q(run_id=run_id)
         return queryset.filter(ways), False
 
+    def may_see_keys(self, request: HttpRequest) -> bool:
+        """Tell whether the user may see whole keys."""
+        user: Any = request.user
+        return bool(user.has_perm(f"{self.opts.app_label}.reveal_body"))
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        """Show the keys to those who may see them."""
+        key = "shown_key" if self.may_see_keys(request) else "masked_key"
+        return ("short_digest", key, *self.list_display)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show the key to those who may see it."""
+        key = "shown_key" if self.may_see_keys(request) else "masked_key"
+        return ((None, {"fields": ("job", key, "digest_hex")}), *self.parts)
+
+    @admin.display(description=_("digest"))
+    def short_digest(self, row: JobRun | QueuedJob) -> str:
+        """The digest as logs show it."""
+        return short(row.digest)
+
+    @admin.display(description=_("key"))
+    def masked_key(self, row: JobRun | QueuedJob) -> str:
+        """The beginning of the key, for those who may not see it."""
+        return masked(row.key)
+
     @admin.display(description=_("key"))
     def shown_key(self, row: JobRun | QueuedJob) -> str:
-        """The business key, or the digest where keys are not kept."""
-        return row.key or short(row.digest)
+        """The business key, empty where keys are not kept."""
+        return row.key
 
     @admin.display(description=_("digest"))
     def digest_hex(self, row: JobRun | QueuedJob) -> str:
@@ -81,7 +109,6 @@ class JobRunAdmin(JobDesk, _RunAdmin):
     """Which runs there were, of which keys, where, and what came of each."""
 
     list_display = (
-        "shown_key",
         "job",
         "status",
         "attempt",
@@ -96,9 +123,8 @@ class JobRunAdmin(JobDesk, _RunAdmin):
     search_fields = ("key",)  # shows the field; what is searched says get_search_results()
     ordering = ("-run_id",)
     change_form_template = "admin/idempotency/record.html"
-    fieldsets: ClassVar = (
-        (None, {"fields": ("job", "shown_key", "digest_hex", "record_link")}),
-        (_("Progress"), {"fields": ("run_id", "status", "attempt", "is_forced", "worker", "origin")}),
+    parts: ClassVar = (
+        (_("Progress"), {"fields": ("record_link", "run_id", "status", "attempt", "is_forced", "worker", "origin")}),
         (_("Outcome"), {"fields": ("error", "outcome_hash_hex", "same_outcome")}),
         (_("Times"), {"fields": ("started_at", "completed_at", "seconds")}),
     )
@@ -149,14 +175,11 @@ class JobRunAdmin(JobDesk, _RunAdmin):
 class QueuedJobAdmin(JobDesk, _QueuedAdmin):
     """What was handed to a queue and has not begun, as far as that is known."""
 
-    list_display = ("shown_key", "job", "queued_at", "expires_at")
+    list_display = ("job", "queued_at", "expires_at")
     list_filter = (JobFilter,)
     search_fields = ("key",)
     ordering = ("-id",)
-    fieldsets: ClassVar = (
-        (None, {"fields": ("job", "shown_key", "digest_hex")}),
-        (_("Times"), {"fields": ("queued_at", "expires_at")}),
-    )
+    parts: ClassVar = ((_("Times"), {"fields": ("queued_at", "expires_at")}),)
 
 
 def _run_id(term: str) -> UUID | None:

@@ -72,7 +72,7 @@ def _is_of_run(moment: Moment) -> bool:
 
 def _runs(digest: bytes, alias: str) -> list[Moment]:
     """Return the beginning and the end of each run of a job, the newest."""
-    newest = JobRun.objects.using(alias).filter(digest=digest).order_by("-run_id")[:SHOWN]
+    newest = JobRun.objects.using(alias).filter(digest=digest).order_by("-attempt")[:SHOWN]
     return [moment for run in newest for moment in _of_run(run)]
 
 

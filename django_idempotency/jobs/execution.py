@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from django_idempotency.core import attempts
 from django_idempotency.core.attempts import Attempt, Execution, Raised
@@ -17,7 +19,13 @@ from django_idempotency.core.leased_runs import LeasedRun
 from django_idempotency.core.leases import Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Operation, Record
-from django_idempotency.exceptions import FingerprintMismatch, IdempotencyError, LeaseLost, OperationInProgress
+from django_idempotency.exceptions import (
+    FingerprintMismatch,
+    IdempotencyError,
+    LeaseLost,
+    OperationInProgress,
+    StoreUnavailable,
+)
 from django_idempotency.jobs.announcements import Announcer
 from django_idempotency.jobs.definitions import Job
 from django_idempotency.jobs.exceptions import RetryLater
@@ -29,6 +37,8 @@ from django_idempotency.stores import get_store
 _TRIES = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
 _SHORTEST_DELAY, _LONGEST_DELAY = timedelta(milliseconds=50), timedelta(seconds=30)
+_NOT_OF_THE_JOB = (IdempotencyError, OperationalError, InterfaceError)
+logger = logging.getLogger("django_idempotency")
 
 
 class Skipped(Exception):
@@ -115,9 +125,16 @@ class Call:
 
     def replayed(self, record: Record) -> Any:
         """Return the value of an earlier run. Raises FingerprintMismatch, OutcomeNotReplayable, JobFailed."""
-        execution: Execution[Any] = attempts.replay(record, self.operation, self.announcer)
+        with self._unflushed():
+            execution: Execution[Any] = attempts.replay(record, self.operation, self.announcer)
         assert execution.replayed is not None
         return read_value(execution.replayed)
+
+    def _unflushed(self) -> AbstractContextManager[Any]:
+        """Open a transaction for the event of a replay, in which it is committed without a wait for the disk."""
+        alias = self.ledger.store.alias
+        is_postgresql = alias is not None and connections[alias].vendor == "postgresql"
+        return self.ledger.atomic() if is_postgresql and not self.operation.tallied else nullcontext()
 
     def run_of(self, lease: Lease) -> Run:
         """Return what the function gets as ``run``."""
@@ -130,7 +147,7 @@ class Call:
 
     def keeps(self, error: BaseException) -> bool:
         """Tell whether a failure is to be kept: one of the job itself."""
-        is_own = isinstance(error, Exception) and not isinstance(error, IdempotencyError)
+        is_own = isinstance(error, Exception) and not isinstance(error, _NOT_OF_THE_JOB)
         return is_own and self.job.options.on_failed == "raise"
 
     def settle(self, run: Run, value: Any) -> Any:
@@ -154,12 +171,14 @@ class Call:
 
     def refused(self, error: BaseException) -> None:
         """Tell of a call that has failed or was refused, and close the row of a run that came too late."""
-        if isinstance(error, LeaseLost) and self.announcer.claim:
-            with self.ledger.atomic():
-                self.ledger.close_lost(error)
+        is_late = isinstance(error, LeaseLost) and self.announcer.claim
+        try:
+            with self.ledger.atomic() if is_late else nullcontext():
+                if is_late:
+                    self.ledger.close_lost(error)
                 self.announcer.refused(error)
-        else:
-            self.announcer.refused(error)
+        except StoreUnavailable:
+            logger.warning("The run %s is left open: the store failed.", self.run_id)
 
 
 def perform(job: Job, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings as django_settings
-from django.db import connections, router, transaction
+from django.db import InterfaceError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
@@ -25,6 +25,7 @@ from django_idempotency.core.leases import Held, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.steps import Steps
+from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.jobs.identifiers import new_run_id
 from django_idempotency.jobs.models import JobRun
 from django_idempotency.jobs.results import error_text
@@ -36,6 +37,7 @@ from django_idempotency.stores.executions import tell_replaced
 
 Status = JobRun.Status
 _origin: ContextVar[str] = ContextVar("origin of a job", default="")
+_UNKNOWN = "An earlier run broke off, and nobody knows what it has done."
 _FACTS = ("run_id", "job", "key", "digest", "worker", "origin", "is_forced", "status", "error")
 _FIELDS = {field.name: field for field in JobRun._meta.concrete_fields}
 _CLOSED = ("status", "outcome_hash", "previous_hash", "error")
@@ -151,7 +153,8 @@ class LedgerStore:
             else:
                 self.store.release(lease, unknown=unknown)
             status = Status.UNKNOWN if unknown else Status.FAILED
-            self.runs.close(status=status, error=error_text(self.error) if self.error else "")
+            error = error_text(self.error) if self.error else _UNKNOWN if unknown else ""
+            self.runs.close(status=status, error=error)
 
     def close_lost(self, error: BaseException) -> None:
         """Close the row of a run that has lost its lease, unless whoever took its place has done so."""
@@ -185,9 +188,14 @@ class LedgerStore:
         """Close what the calling thread holds open."""
         self.store.close()
 
-    def atomic(self) -> AbstractContextManager[Any]:
-        """Let what is written to record and ledger be one commit."""
-        return transaction.atomic(using=self.alias) if self.store.alias else nullcontext()
+    @contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Let what is written to record and ledger be one commit. Raises StoreUnavailable."""
+        try:
+            with transaction.atomic(using=self.alias) if self.store.alias else nullcontext():
+                yield
+        except (OperationalError, InterfaceError) as error:
+            raise StoreUnavailable from error
 
     def _open(self, lease: Lease) -> None:
         self.run_id = new_run_id()
@@ -254,7 +262,7 @@ def _statements(alias: str) -> _Statements:
     columns = ", ".join(column[name] for name in _WRITTEN)
     return _Statements(
         last_attempt=f"SELECT {column['attempt']} FROM {table} WHERE {column['digest']} = %s "
-        f"ORDER BY {column['run_id']} DESC LIMIT 1",
+        f"ORDER BY {column['attempt']} DESC LIMIT 1",
         opening=f"INSERT INTO {table} ({columns}) SELECT {placeholders}, {now}, {{attempt}}{{claimed}}",
         closing=f"UPDATE {table} SET {column['status']} = '{Status.TAKEN_OVER.value}', "
         f"{column['completed_at']} = {now} WHERE {column['digest']} = %s "

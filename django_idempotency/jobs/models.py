@@ -11,7 +11,6 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.conf import settings
 from django_idempotency.jobs.identifiers import new_run_id
-from django_idempotency.retention import Retention, register
 
 
 class JobRunQuerySet(models.QuerySet["JobRun"]):
@@ -76,7 +75,7 @@ class JobRun(models.Model):
         verbose_name = _("job run")
         verbose_name_plural = _("job runs")
         indexes: ClassVar = [
-            models.Index(fields=["digest", "run_id"], name="idempotency_jobrun_digest"),
+            models.Index(fields=["digest", "attempt"], name="idempotency_jobrun_digest"),
             models.Index(fields=["job", "run_id"], name="idempotency_jobrun_job"),
             models.Index(fields=["status", "run_id"], name="idempotency_jobrun_status"),
             models.Index(fields=["key"], condition=~models.Q(key=""), name="idempotency_jobrun_key"),
@@ -84,7 +83,7 @@ class JobRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.job} {self.key or bytes(self.digest[:4]).hex()} #{self.attempt}"
+        return f"{self.job} {bytes(self.digest[:4]).hex()} #{self.attempt}"
 
     def delete(self, *args: Any, **options: Any) -> NoReturn:
         """Refuse. Raises TypeError."""
@@ -121,21 +120,8 @@ class QueuedJob(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.job} {self.key or bytes(self.digest[:4]).hex()}"
+        return f"{self.job} {bytes(self.digest[:4]).hex()}"
 
 
 def _refuse() -> NoReturn:
     raise TypeError("Runs are kept until their time is over; the purge deletes them then.")
-
-
-def _expired_runs(alias: str) -> models.QuerySet[JobRun]:
-    return JobRun.objects.using(alias).expired()
-
-
-def _expired_marks(alias: str) -> models.QuerySet[QueuedJob]:
-    rows = QueuedJob.objects.using(alias)
-    return rows.filter(expires_at__lte=Now() if connections[alias].vendor == "postgresql" else timezone.now())
-
-
-register(Retention(name="job_runs", model=JobRun, expired=_expired_runs, order_by="completed_at"))
-register(Retention(name="queued_jobs", model=QueuedJob, expired=_expired_marks, order_by="expires_at"))

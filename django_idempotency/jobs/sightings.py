@@ -72,7 +72,7 @@ def _digests(alias: str, *, key: str, job: str, digest: str) -> dict[bytes, str]
 
 
 def _sight(alias: str, digest: bytes) -> JobSighting:
-    found = list(JobRun.objects.using(alias).filter(digest=digest).order_by("-run_id")[:SHOWN])
+    found = list(JobRun.objects.using(alias).filter(digest=digest).order_by("-attempt")[:SHOWN])
     named = Record.objects.using(alias).filter(digest=digest).values("operation", "key").first()
     job, key = (found[0].job, found[0].key) if found else (named["operation"], named["key"])  # type: ignore[index]
     return JobSighting(

@@ -126,7 +126,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'job run',
                 'verbose_name_plural': 'job runs',
-                'indexes': [models.Index(fields=['digest', 'run_id'], name='idempotency_jobrun_digest'), models.Index(fields=['job', 'run_id'], name='idempotency_jobrun_job'), models.Index(fields=['status', 'run_id'], name='idempotency_jobrun_status'), models.Index(condition=models.Q(('key', ''), _negated=True), fields=['key'], name='idempotency_jobrun_key'), models.Index(fields=['completed_at'], name='idempotency_jobrun_completed')],
+                'indexes': [models.Index(fields=['digest', 'attempt'], name='idempotency_jobrun_digest'), models.Index(fields=['job', 'run_id'], name='idempotency_jobrun_job'), models.Index(fields=['status', 'run_id'], name='idempotency_jobrun_status'), models.Index(condition=models.Q(('key', ''), _negated=True), fields=['key'], name='idempotency_jobrun_key'), models.Index(fields=['completed_at'], name='idempotency_jobrun_completed')],
             },
         ),
         migrations.CreateModel(

@@ -15,6 +15,7 @@ from django.utils import timezone
 from django_idempotency.jobs import enqueue_once
 from django_idempotency.jobs.identifiers import new_run_id
 from django_idempotency.models import JobRun, QueuedJob, Record
+from tests.admin.desks import CANARY_KEY, seat, staff
 from tests.jobs import tasks
 
 HOSTILE = "<script>alert(1)</script>"
@@ -126,3 +127,14 @@ def test_the_list_reads_along_indexes(desk: Client, django_assert_max_num_querie
         cursor.execute("SELECT pg_stat_force_next_flush()")
         cursor.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'idempotency_jobrun'")
         assert cursor.fetchone() == (0,)
+
+
+def test_whole_keys_are_shown_to_those_who_may_see_them(run: JobRun) -> None:
+    tasks.pay(CANARY_KEY)
+    newest = JobRun.objects.latest("run_id")
+    for name, permissions, is_shown in (("viewer", (), False), ("revealer", ("reveal_body",), True)):
+        seat_of = seat(staff(name, "view_jobrun", *permissions))
+        for address in (reverse(LIST), reverse("admin:idempotency_jobrun_change", args=[newest.pk])):
+            shown = seat_of.get(address).content.decode()
+            assert bytes(newest.digest[:4]).hex() in shown
+            assert (CANARY_KEY in shown) is is_shown

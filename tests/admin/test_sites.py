@@ -30,7 +30,11 @@ LISTED = (
 @pytest.mark.parametrize(
     ("is_on", "models"),
     [
-        ("True", "['AuditEvent', 'DedupEntry', 'DedupInterval', 'Generation', 'Record', 'Rollup', 'WatermarkRow']"),
+        (
+            "True",
+            "['AuditEvent', 'DedupEntry', 'DedupInterval', 'Generation', 'JobRun', 'QueuedJob', 'Record', 'Rollup', "
+            "'WatermarkRow']",
+        ),
         ("False", "[]"),
     ],
 )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError, connection
 from django.db.models.functions import Now
 
 from django_idempotency.core.outcomes import Outcome
@@ -120,3 +121,23 @@ def test_a_lease_may_be_renewed_by_hand_and_a_lost_one_is_noticed() -> None:
         job("a")
     assert seen == [True]
     assert statuses() == ["expired"]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("on_failed", ["retry", "raise"])
+def test_a_connection_that_breaks_is_no_failure_of_the_job(on_failed: Any) -> None:
+    breaks = [True, False]
+
+    @run_once(key="{name}", on_failed=on_failed)
+    def job(name: str) -> int:
+        Payment.objects.create(reference=name, amount=1)
+        if breaks.pop(0):
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return 1
+
+    with pytest.raises(DatabaseError):
+        job("a")
+    assert job("a") == 1
+    assert Payment.objects.count() == 1
+    assert statuses() == ["failed", "executed"]

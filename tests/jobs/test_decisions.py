@@ -154,3 +154,14 @@ def test_what_runs_is_not_reaped() -> None:
         return len(run("reap"))
 
     assert job("a") == 0
+
+
+def test_an_outcome_that_somebody_knows_is_replayed(forks: Forks) -> None:
+    assert forks.call(Order(job="pay_carefully", reference="a", step="after work")) == KILLED
+    eventually(lambda: Record.objects.filter(lease_expires_at__lte=Now()).exists(), "the end of the lease")
+    digest = run("show", "payment:a")["digest"]
+    done: dict[str, Any] = {"verdict": "done", "status": 200, "body": "7", "reason": "seen at the bank"}
+    call_command("idempotency_release", digest, **done, stdout=StringIO())
+    assert tasks.pay_carefully("a") == 7
+    assert AuditEvent.objects.get(event="resolved_done").layer == "jobs"
+    assert [one["key"] for one in run("reap")] == ["payment:a"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+from uuid import UUID
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from django_idempotency.exceptions import FingerprintMismatch, InvalidKey, OperationInProgress
-from django_idempotency.jobs import JobFailed, RetryLater, Run, job_of, run_once
+from django_idempotency.jobs import JobFailed, RetryLater, Run, job_of, ledger, run_once
 from django_idempotency.jobs.models import JobRun
 from django_idempotency.stores.models import Record
 from tests.jobs import tasks
@@ -67,6 +69,15 @@ def test_a_failed_job_may_run_again_at_once_and_its_attempts_are_counted() -> No
         ("ValueError: attempt 2", 2),
         ("", 3),
     ]
+
+
+def test_attempts_are_counted_whatever_the_clocks_of_their_workers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = iter([UUID(int=3 << 80), UUID(int=2 << 80), UUID(int=1 << 80)])
+    monkeypatch.setattr(ledger, "new_run_id", lambda: next(ids))
+    for amount in ("none", "none", 1):
+        with contextlib.suppress(ValueError):
+            tasks.pay("a", amount=amount)
+    assert list(JobRun.objects.order_by("-run_id").values_list("attempt", flat=True)) == [1, 2, 3]
 
 
 def test_a_failure_may_be_kept_until_a_reset() -> None:
