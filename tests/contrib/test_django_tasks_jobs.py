@@ -52,10 +52,11 @@ class Workers(Servant):
         return result["value"]
 
 
-@pytest.fixture
-def workers(tmp_path: Path) -> Iterator[Workers]:
+@pytest.fixture(scope="module")
+def workers(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     pytest.importorskip("django_tasks_db")
-    started = Workers("tests.contrib.tasks_worker", TASKS_DATABASE=str(tmp_path / "tasks.sqlite3"))
+    tasks = tmp_path_factory.mktemp("tasks") / "tasks.sqlite3"
+    started = Workers("tests.contrib.tasks_worker", TASKS_DATABASE=str(tasks))
     try:
         yield started
     finally:
