@@ -65,7 +65,7 @@ def purge(
     *,
     store: str | None = None,
     only: Collection[str] = (),
-    batch_size: int = 5000,
+    batch_size: int = 1000,
     pause: float = 0.05,
     max_seconds: float | None = None,
     on_batch: Callable[[str, int], None] = lambda table, size: None,

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from django.db import connection
 
 from django_idempotency.audit import writing
 from tests.callers import Caller
+from tests.flushing import flush_quickly
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _flush() -> Iterator[None]:
+    """Empty the tables quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        flush_quickly(patch)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -101,27 +101,28 @@ def append_many(using: str | None, events: Sequence[Mapping[str, Any]]) -> None:
     if not events or using is None:
         return
     connection = connections[using]
-    rows = [[{**_DEFAULTS, **event}[name] for name in _DEFAULTS] for event in events]
-    times = [connection.ops.adapt_datetimefield_value(_as_kept(connection, event["at"])) for event in events]
+    rows = [[*map({**_DEFAULTS, **event}.__getitem__, _DEFAULTS), _at(connection, event["at"])] for event in events]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            run(cursor, _statement(using, "", from_arrays=True), [*columns, times])
+            with cursor.copy(f"COPY {_table_and_columns(using)} FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
         else:
-            for row, at in zip(rows, times, strict=True):
-                run(cursor, _statement(using, "%s"), [*row, at])
+            for row in rows:
+                run(cursor, _statement(using, "%s"), row)
 
 
-def _as_kept(connection: BaseDatabaseWrapper, at: datetime) -> datetime:
-    return at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
+def _at(connection: BaseDatabaseWrapper, at: datetime) -> Any:
+    kept = at if settings.USE_TZ else timezone.make_naive(at, timezone.get_default_timezone())
+    return connection.ops.adapt_datetimefield_value(kept)
 
 
 @lru_cache(maxsize=16)
-def _statement(using: str, now: str, *, from_arrays: bool = False) -> str:
+def _statement(using: str, now: str) -> str:
+    return f"INSERT INTO {_table_and_columns(using)} VALUES ({', '.join(['%s'] * len(_DEFAULTS))}, {now})"
+
+
+def _table_and_columns(using: str) -> str:
     quote = connections[using].ops.quote_name
     columns = ", ".join(quote(str(_FIELDS[name].column)) for name in (*_DEFAULTS, "at"))
-    insert = f"INSERT INTO {quote(AuditEvent._meta.db_table)} ({columns}) "
-    if from_arrays:
-        types = [_FIELDS[name].cast_db_type(connections[using]) for name in (*_DEFAULTS, "at")]
-        return insert + f"SELECT * FROM unnest({', '.join(f'%s::{kind}[]' for kind in types)})"
-    return insert + f"VALUES ({', '.join(['%s'] * len(_DEFAULTS))}, {now})"
+    return f"{quote(AuditEvent._meta.db_table)} ({columns})"

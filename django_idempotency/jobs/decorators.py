@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import timedelta
 from functools import wraps
-from typing import Any, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack, cast
 
 from django_idempotency.core.leases import OnCrash, Reconcile
 from django_idempotency.jobs.arguments import Key
@@ -14,7 +14,6 @@ from django_idempotency.jobs.definitions import Job, OnFailed, OnRunning, Option
 from django_idempotency.jobs.execution import perform
 from django_idempotency.jobs.reruns import arun_again, run_again
 
-P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -37,17 +36,20 @@ class JobOptions(TypedDict, total=False):
     atomic: bool | None
 
 
-class JobFunction(Protocol[P, R_co]):
-    """A decorated function. It is called as before; ``run_again`` takes its arguments, ``reason`` and ``actor``."""
+class JobFunction(Protocol[R_co]):
+    """A decorated function. It is called as before; ``run_again`` takes its arguments, ``reason`` and ``actor``.
+
+    Arguments are not typed: types cannot tell that ``run`` is taken out of them.
+    """
 
     job: Job
     run_again: Callable[..., Any]
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, *args: Any, **kwargs: Any) -> R_co:
         """Run, or return the value of an earlier run."""
 
 
-def run_once(*, key: Key, **options: Unpack[JobOptions]) -> Callable[[Callable[P, R_co]], JobFunction[P, R_co]]:
+def run_once(*, key: Key, **options: Unpack[JobOptions]) -> Callable[[Callable[..., R_co]], JobFunction[R_co]]:
     """Decorate a function that is carried out once for each business key; further calls get its value.
 
     ``key`` is a format string over the arguments, or takes them and returns a string; the options are those of
@@ -56,13 +58,13 @@ def run_once(*, key: Key, **options: Unpack[JobOptions]) -> Callable[[Callable[P
     """
     chosen = Options(**options)
 
-    def decorate(function: Callable[P, R_co]) -> JobFunction[P, R_co]:
+    def decorate(function: Callable[..., R_co]) -> JobFunction[R_co]:
         job = Job(function=function, key=key, options=chosen)
         wrapper: Any = _asynchronous(job) if job.is_async else _synchronous(job)
         wrapper.job = job
         wrapper.__signature__ = job.signature.public
         wrapper.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "run"}
-        return cast("JobFunction[P, R_co]", wrapper)
+        return cast("JobFunction[R_co]", wrapper)
 
     return decorate
 

@@ -34,6 +34,7 @@ from django_idempotency.stores.encoding import (
     encode_fingerprint,
     encode_mark,
     encode_record,
+    seal_of,
 )
 from django_idempotency.stores.tallies import LOOK_OR_MARK, TallyBook
 
@@ -91,7 +92,7 @@ class CachedDatabaseStore(DatabaseStore):
     def recall(self, operation: Operation) -> Record | None:
         """Return the outcome that Redis knows, or leave a mark. Raises OperationInProgress."""
         self._thread.marked = None
-        seal = _seal(operation)
+        seal = seal_of(operation)
         with suppress(RedisUnavailable):
             found = self._look_or_mark(operation, seal)
             if found is None:
@@ -213,7 +214,7 @@ class CachedDatabaseStore(DatabaseStore):
             self.unmark(operation)
             return
         with suppress(RedisUnavailable):
-            self.redis.set(self._key(operation), encode_record(copy.record, _seal(operation)), left)
+            self.redis.set(self._key(operation), encode_record(copy.record, seal_of(operation)), left)
 
     def unmark(self, operation: Operation) -> None:
         """Take back a mark, so that the next request may ask the database at once."""
@@ -291,9 +292,3 @@ class _Thread(local):
 
     def __init__(self) -> None:
         self.opened: list[CachedTransaction] = []
-
-
-def _seal(operation: Operation) -> Seal:
-    """Seal with a secret and for this operation, so that Redis can neither invent an outcome nor move it elsewhere."""
-    keyring = operation.keyring
-    return lambda data: keyring.derive(keyring.secrets[0][0], b"redis value" + operation.key.digest + data)

@@ -9,11 +9,12 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-from django_idempotency.core.fingerprints import Fingerprint
+from django_idempotency.core.fingerprints import Fingerprint, Keyring
 from django_idempotency.core.outcomes import Outcome
-from django_idempotency.core.records import Record
+from django_idempotency.core.records import Operation, Record
 
 # Makes the 32 bytes that stand behind everything, so that a part of it is not taken for the whole.
 Seal = Callable[[bytes], bytes]
@@ -39,6 +40,23 @@ class Mark:
 def checksum(data: bytes) -> bytes:
     """Seal against accidents alone."""
     return hashlib.sha256(data).digest()
+
+
+def seal_of(operation: Operation) -> Seal:
+    """Seal with a secret and for this operation, so that Redis can neither invent an outcome nor move it elsewhere."""
+    begun = hashlib.blake2b(operation.key.digest, key=_seal_key(operation.keyring), digest_size=_SEALED)
+
+    def seal(data: bytes) -> bytes:
+        sealing = begun.copy()
+        sealing.update(data)
+        return sealing.digest()
+
+    return seal
+
+
+@lru_cache(maxsize=16)
+def _seal_key(keyring: Keyring) -> bytes:
+    return keyring.derive(keyring.secrets[0][0], b"redis value")
 
 
 def encode_record(record: Record, seal: Seal = checksum) -> bytes:

@@ -1,7 +1,9 @@
 """How gunicorn serves the test app: loaded once and forked, so that a killed worker is replaced quickly."""
 
+import os
+
 wsgi_app = "tests.campaigns.wsgi:application"
-worker_class = "gthread"
+worker_class = os.environ.get("CAMPAIGN_WORKERS", "gthread")
 preload_app = True
 timeout = 60
 graceful_timeout = 5

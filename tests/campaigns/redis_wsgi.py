@@ -1,7 +1,8 @@
 """The app of the campaign against Redis.
 
-CAMPAIGN_REDIS is its URL, CAMPAIGN_PAUSE for how many seconds a Redis that fails is left alone (else as long as the
-product does), CAMPAIGN_LOOKUPS a file that gets a byte for each look-up in the database.
+CAMPAIGN_URLS names its routes, CAMPAIGN_REDIS is its URL, CAMPAIGN_TIMEOUT the seconds that it may take to answer,
+CAMPAIGN_PAUSE for how many seconds a Redis that fails is left alone (else as long as the product does),
+CAMPAIGN_LOOKUPS a file that gets a byte for each look-up in the database.
 """
 
 import os
@@ -29,9 +30,10 @@ class Store(CachedDatabaseStore):
             self.redis = RedisConnection(self.cache, breaker_pause=float(seconds))
 
 
-settings.ROOT_URLCONF = "tests.campaigns.urls_redis"
+settings.ROOT_URLCONF = os.environ.get("CAMPAIGN_URLS", "tests.campaigns.urls_redis")
 if url := os.environ.get("CAMPAIGN_REDIS"):
-    settings.CACHES = {"default": cache(url)}
+    seconds = float(os.environ.get("CAMPAIGN_TIMEOUT", "0.1"))
+    settings.CACHES = {"default": cache(url, SOCKET_TIMEOUT=seconds, SOCKET_CONNECT_TIMEOUT=seconds)}
     settings.IDEMPOTENCY_STORES = {"default": {"BACKEND": f"{__name__}.Store"}}
 if path := os.environ.get("CAMPAIGN_LOOKUPS"):
     lookups = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         """Add the options."""
         parser.add_argument("--store", help="Alias in IDEMPOTENCY_STORES, with its database (default: all).")
         parser.add_argument("--only", action="append", metavar="NAME", help="Only this table; repeatable.")
-        parser.add_argument("--batch-size", type=int, default=5000, help="Rows a transaction (default: 5000).")
+        parser.add_argument("--batch-size", type=int, default=1000, help="Rows a transaction (default: 1000).")
         parser.add_argument("--pause", type=float, default=0.05, help="Seconds between batches (default: 0.05).")
         parser.add_argument("--max-seconds", type=float, help="Stop after this time, between two batches.")
         parser.add_argument("--dry-run", action="store_true", help="Only count what would be deleted.")
