@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 from django.contrib import admin
 
-from demo_project.models import BankTransaction, Charge, Payout
+from demo_project.models import BankTransaction, Charge, Invoice, Payout
 
 if TYPE_CHECKING:
     _ChargeAdmin = admin.ModelAdmin[Charge]
     _PayoutAdmin = admin.ModelAdmin[Payout]
     _BankTransactionAdmin = admin.ModelAdmin[BankTransaction]
+    _InvoiceAdmin = admin.ModelAdmin[Invoice]
 else:
-    _ChargeAdmin = _PayoutAdmin = _BankTransactionAdmin = admin.ModelAdmin
+    _ChargeAdmin = _PayoutAdmin = _BankTransactionAdmin = _InvoiceAdmin = admin.ModelAdmin
 
 
 @admin.register(Charge)
@@ -45,3 +46,13 @@ class BankTransactionAdmin(_BankTransactionAdmin):
     list_display = ("id", "account", "amount_cents", "booked_on", "text")
     search_fields = ("=account",)
     ordering = ("-id",)
+
+
+@admin.register(Invoice)
+class InvoiceAdmin(_InvoiceAdmin):
+    """What the job has written, newest first."""
+
+    list_display = ("id", "order_id", "user_id", "amount_cents", "created_at")
+    readonly_fields = ("id", "created_at")
+    search_fields = ("=id", "=order_id", "=user_id")
+    ordering = ("-created_at",)

@@ -29,6 +29,11 @@ def new_receipt_id() -> str:
     return f"rc_{secrets.token_hex(12)}"
 
 
+def new_invoice_id() -> str:
+    """Return ``in_`` and 24 random hex digits."""
+    return f"in_{secrets.token_hex(12)}"
+
+
 class Charge(models.Model):
     """Money taken from a user: what nobody wants to happen twice."""
 
@@ -101,6 +106,19 @@ class Receipt(models.Model):
     user_id = models.CharField(max_length=64, db_index=True)
     file_name = models.CharField(max_length=255, blank=True)
     file = ContentAddressedFileField(storage="blobs", filename_field="file_name")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Invoice(models.Model):
+    """What a job writes of an order. Nothing in the table keeps an order from having two."""
+
+    id = models.CharField(primary_key=True, max_length=27, default=new_invoice_id, editable=False)
+    order_id = models.CharField(max_length=64, db_index=True)
+    user_id = models.CharField(max_length=64, db_index=True)
+    amount_cents = models.PositiveIntegerField(validators=[MinValueValidator(1), MaxValueValidator(LARGEST_AMOUNT)])
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from demo_project import (
     backfill_scenarios,
     feed_scenarios,
     import_scenarios,
+    job_scenarios,
     payout_scenarios,
     receipt_scenarios,
 )
@@ -158,6 +159,8 @@ SCENARIOS: dict[str, Scenario] = {
     "nightly import, run again": import_scenarios.nightly_rerun,
     "the same report uploaded twice": receipt_scenarios.uploaded_twice,
     "backfill re-run": backfill_scenarios.backfill_rerun,
+    "job restart, worker killed": job_scenarios.restarted,
+    "job run again by hand": job_scenarios.run_by_hand,
 }
 
 

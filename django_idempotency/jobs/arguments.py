@@ -23,6 +23,8 @@ RUN = "run"
 Key = str | Callable[..., str]
 
 _left_out: list[type] = []
+#: What Django hands to its tasks, by name: a worker need not have what could tell us of it.
+_LEFT_OUT = frozenset({"django.tasks.base.TaskContext", "django_tasks.base.TaskContext"})
 
 
 def leave_out(kind: type) -> None:
@@ -76,7 +78,7 @@ class CallSignature:
     def digest_of(self, bound: Mapping[str, Any]) -> bytes:
         """Return a digest of the arguments that count: equal JSON is equal. Raises TypeError for what is no JSON."""
         named = {name: value for name, value in bound.items() if name not in self._exclude}
-        counted = {name: value for name, value in named.items() if not isinstance(value, tuple(_left_out))}
+        counted = {name: value for name, value in named.items() if not _is_left_out(value)}
         try:
             text = json.dumps(counted, default=_plain, allow_nan=False)
             return content_digest([b"django-idempotency job 1", canonical_json(text.encode())])
@@ -94,6 +96,11 @@ class _Filled(Formatter):
         if value is None or value == "":
             raise InvalidKey(f"The key of the job needs {field_name!r}, which is empty.")
         return value, first
+
+
+def _is_left_out(value: Any) -> bool:
+    kind = type(value)
+    return isinstance(value, tuple(_left_out)) or f"{kind.__module__}.{kind.__qualname__}" in _LEFT_OUT
 
 
 def _first_self(parameters: list[inspect.Parameter]) -> str:

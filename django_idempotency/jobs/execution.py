@@ -36,7 +36,7 @@ from django_idempotency.stores import get_store
 
 _TRIES = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.25
-_LONGEST_DELAY = timedelta(seconds=30)
+_SHORTEST_DELAY, _LONGEST_DELAY = timedelta(milliseconds=50), timedelta(seconds=30)
 _NOT_OF_THE_JOB = (IdempotencyError, OperationalError, InterfaceError)
 logger = logging.getLogger("django_idempotency")
 
@@ -115,8 +115,13 @@ class Call:
         if self.job.options.on_running == "skip" and not is_busy:
             raise Skipped from error
         if self.job.options.on_running == "retry":
-            raise RetryLater(after=min(self.job.options.lease, _LONGEST_DELAY)) from error
+            raise RetryLater(after=self._delay()) from error
         raise error
+
+    def _delay(self) -> timedelta:
+        """Return when to come back: when the lease of the run under way ends, as far as that is known."""
+        left = self.ledger.time_left()
+        return min(self.job.options.lease if left is None else max(left, _SHORTEST_DELAY), _LONGEST_DELAY)
 
     def replayed(self, record: Record) -> Any:
         """Return the value of an earlier run. Raises FingerprintMismatch, OutcomeNotReplayable, JobFailed."""

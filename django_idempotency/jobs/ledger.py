@@ -29,6 +29,7 @@ from django_idempotency.exceptions import StoreUnavailable
 from django_idempotency.jobs.identifiers import new_run_id
 from django_idempotency.jobs.models import JobRun
 from django_idempotency.jobs.results import error_text
+from django_idempotency.stores import models
 from django_idempotency.stores.base import Store
 from django_idempotency.stores.companions import Companion, Part
 from django_idempotency.stores.database import DatabaseStore
@@ -85,6 +86,12 @@ class LedgerStore:
     def runs(self) -> Any:
         """The rows of this run: one, or none."""
         return JobRun.objects.using(self.alias).filter(pk=self.run_id)
+
+    def time_left(self) -> timedelta | None:
+        """Return for how long a run under way holds the key, unless it is renewed; None where that is not known."""
+        rows = models.Record.objects.using(self.store.alias).filter(digest=self.operation.key.digest)
+        ends_at = rows.values_list("lease_expires_at", flat=True).first() if self.store.alias else None
+        return None if ends_at is None else ends_at - timezone.now()
 
     def recall(self, operation: Operation) -> Record | None:
         """Return a live record where that spares the look that the claim takes anyway."""

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from celery import Celery
 
 from django_idempotency.contrib.celery import PURGE, beat_schedule, purge_expired
 from django_idempotency.models import AuditEvent, Record
-from tests.campaigns.harness import ROOT, database_url
+from tests.contrib.celery_workers import Worker
 from tests.management.test_purge import done, keep, note, of_interest
-from tests.redis_servers import started_url
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-WORKER = "tests.contrib.celery_app:app"
 
-
-def broker() -> str:
-    """Return the URL of a database of its own on the embedded server."""
-    return urlsplit(started_url())._replace(path="/7").geturl()
-
-
-def test_a_worker_purges_what_the_command_would() -> None:
+def test_a_worker_purges_what_the_command_would(worker: Worker) -> None:
     keep(expired=3, live=1)
     note(days_ago=8, count=2)
-    url = broker()
-    environment = {**os.environ, "DATABASE_URL": database_url({}), "BROKER_URL": url, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "celery", "-A", WORKER, "worker", "--pool=solo", "--loglevel=WARNING"]
-    app = Celery(broker=url, backend=url, set_as_current=False)
-    with subprocess.Popen([*command, "--without-gossip", "--without-mingle"], cwd=ROOT, env=environment) as worker:
-        try:
-            result = app.send_task(PURGE, kwargs={"batch_size": 2, "pause": 0})
-            assert of_interest(result.get(timeout=120)) == done((3, 2), (2, 1))
-        finally:
-            worker.terminate()
-            app.close()
+    result = worker.app.send_task(PURGE, kwargs={"batch_size": 2, "pause": 0})
+    assert of_interest(result.get(timeout=120)) == done((3, 2), (2, 1))
     assert (Record.objects.count(), AuditEvent.objects.filter(event="released").count()) == (1, 0)
 
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from demo_project.banking import ledger
 from demo_project.clients import PATH, TOKEN, new_key
-from demo_project.models import BankTransaction, Charge, Fact, Payout, Receipt
+from demo_project.models import BankTransaction, Charge, Fact, Invoice, Payout, Receipt
 from demo_project.reports import Report
 from demo_project.results import Facts
 from demo_project.scenarios import SCENARIOS, play
@@ -122,7 +122,7 @@ class Command(BaseCommand):
 
 
 def _rows_of(user_id: str) -> tuple[str, ...]:
-    ids = (model._default_manager.values_list("id", flat=True) for model in (Charge, Payout, Receipt))
+    ids = (model._default_manager.values_list("id", flat=True) for model in (Charge, Payout, Receipt, Invoice))
     lines = BankTransaction.objects.filter(account=user_id).values_list("id", flat=True)
     facts = Fact._default_manager.filter(biz_key__startswith=f"{user_id}-").values_list("biz_key", flat=True)
     return (*(found for rows in ids for found in rows.filter(user_id=user_id)), *map(str, lines), *facts)
