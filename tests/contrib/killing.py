@@ -64,6 +64,16 @@ def effect(reference: str, amount: int) -> int:
     return payment.pk
 
 
+def is_complete(step: str, statuses: list[str]) -> bool:
+    """Tell whether a ledger is that of a key whose first run was killed: whoever had begun is there, one has ended.
+
+    On a busy machine, others than the one that was killed may lose their lease.
+    """
+    claims = 1 if step in UNDER_THE_LEASE else 0
+    *lost, last = statuses or [""]
+    return last == "executed" and len(lost) >= claims and set(lost) <= {"taken_over"}
+
+
 def fault(verb: str, step: str, file: Path) -> str:
     """Return the argument that asks for it."""
     return f"{verb} {step.replace(' ', '_')} {file}"

@@ -23,7 +23,7 @@ from tests.campaigns.harness import Report, eventually
 from tests.contrib.celery_jobs import LEASE, pay, pay_bound, pay_plainly, pay_slowly
 from tests.contrib.celery_workers import Worker, empty_broker, working
 from tests.contrib.conftest import VISIBILITY
-from tests.contrib.killing import AFTER_THE_COMMIT, BEFORE_THE_CLAIM, STEPS, fault
+from tests.contrib.killing import STEPS, fault, is_complete
 from tests.models import Payment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,8 +128,7 @@ class Kill:
         effects = list(Payment.objects.filter(reference=self.reference).values_list("pk", flat=True))
         report.expect(effects == [value], f"{self.step}: {effects} were written, {value} was told")
         told = statuses(self.reference)
-        left = [] if self.step in (*BEFORE_THE_CLAIM, *AFTER_THE_COMMIT) else ["taken_over"]
-        report.expect(told == [*left, "executed"], f"{self.step}: the ledger has {told}")
+        report.expect(is_complete(self.step, told), f"{self.step}: the ledger has {told}")
 
 
 def seconds_until_free(kills: list[Kill]) -> list[float]:
