@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
-from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.admin.desk import short
+from django_idempotency.admin.names import LeapFilter
 from django_idempotency.admin.tables import Table
 from django_idempotency.models import DedupEntry, DedupInterval
 
@@ -22,37 +22,13 @@ else:
     _EntryAdmin = _IntervalAdmin = admin.ModelAdmin
 
 _DIGITS = re.compile("[0-9a-f]{8,64}")
-_SHOWN_NAMES = 100
 
 
-class NameFilter(admin.SimpleListFilter):
-    """The window, of those that have rows: they are found by leaps along an index, one for each name."""
+class NameFilter(LeapFilter):
+    """The window, of those that have rows."""
 
     title = _("window")
     parameter_name = "name"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the names."""
-        rows = model_admin.get_queryset(request)
-        return [(name, name) for name in names(rows)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow the rows down to one window."""
-        return queryset.filter(name=self.value()) if self.value() else queryset
-
-
-def names(rows: QuerySet[Any]) -> list[str]:
-    """Return the first names in a table in their order, without reading more than one row of each."""
-    connection = connections[rows.db]
-    table = connection.ops.quote_name(rows.model._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"WITH RECURSIVE leap(name) AS (SELECT min(name) FROM {table} UNION ALL "
-            f"SELECT (SELECT min(name) FROM {table} AS later WHERE later.name > leap.name) FROM leap "
-            "WHERE leap.name IS NOT NULL) SELECT name FROM leap WHERE name IS NOT NULL LIMIT %s",
-            [_SHOWN_NAMES],
-        )
-        return [name for (name,) in cursor.fetchall()]
 
 
 class WindowDesk(Table):
