@@ -12,6 +12,7 @@ from demo_project import (
     feed_scenarios,
     import_scenarios,
     payout_scenarios,
+    queue_scenarios,
     receipt_scenarios,
 )
 from demo_project.browsers import FORM, browser
@@ -158,6 +159,7 @@ SCENARIOS: dict[str, Scenario] = {
     "nightly import, run again": import_scenarios.nightly_rerun,
     "the same report uploaded twice": receipt_scenarios.uploaded_twice,
     "backfill re-run": backfill_scenarios.backfill_rerun,
+    "queue replay": queue_scenarios.queue_replay,
 }
 
 

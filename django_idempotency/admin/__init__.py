@@ -5,15 +5,22 @@ from __future__ import annotations
 from django.contrib import admin
 
 from django_idempotency.admin.audit import AuditEventAdmin, RollupAdmin
+from django_idempotency.admin.offsets import ConsumerOffsetAdmin
+from django_idempotency.admin.parked import ParkedEventAdmin
 from django_idempotency.admin.records import RecordAdmin
 from django_idempotency.admin.reprocessing import GenerationAdmin, WatermarkRowAdmin
+from django_idempotency.admin.streams import ConsumedEventAdmin, OutboxEventAdmin
 from django_idempotency.admin.windows import DedupEntryAdmin, DedupIntervalAdmin
 from django_idempotency.conf import settings
 from django_idempotency.models import (
     AuditEvent,
+    ConsumedEvent,
+    ConsumerOffset,
     DedupEntry,
     DedupInterval,
     Generation,
+    OutboxEvent,
+    ParkedEvent,
     Record,
     Rollup,
     WatermarkRow,
@@ -21,9 +28,13 @@ from django_idempotency.models import (
 
 __all__ = [
     "AuditEventAdmin",
+    "ConsumedEventAdmin",
+    "ConsumerOffsetAdmin",
     "DedupEntryAdmin",
     "DedupIntervalAdmin",
     "GenerationAdmin",
+    "OutboxEventAdmin",
+    "ParkedEventAdmin",
     "RecordAdmin",
     "RollupAdmin",
     "WatermarkRowAdmin",
@@ -40,6 +51,10 @@ def register(site: admin.AdminSite) -> None:
     site.register(DedupInterval, DedupIntervalAdmin)
     site.register(WatermarkRow, WatermarkRowAdmin)
     site.register(Generation, GenerationAdmin)
+    site.register(OutboxEvent, OutboxEventAdmin)
+    site.register(ConsumedEvent, ConsumedEventAdmin)
+    site.register(ConsumerOffset, ConsumerOffsetAdmin)
+    site.register(ParkedEvent, ParkedEventAdmin)
 
 
 if settings.ADMIN:

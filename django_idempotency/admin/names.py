@@ -1,4 +1,4 @@
-"""Filters by a name that leads an index: the choices are found by leaps, one for each name, whatever the table holds."""
+"""Filters by a name that leads an index: the choices are found by leaps, one a name, whatever the table holds."""
 
 from __future__ import annotations
 

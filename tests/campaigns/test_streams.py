@@ -1,0 +1,142 @@
+"""Producers that repeat themselves, relays and consumers that are killed, rewinds and purges: the view stays right.
+
+``python -m pytest -m campaign tests/campaigns/test_streams.py`` publishes 20 000 events on the embedded broker and
+PostgreSQL, sends every fifth one again, kills 20 of three rival consumers and 10 of two relays at moments of chance,
+rewinds to the start, purges the inbox and rewinds again, and forgets the inbox altogether and rewinds once more. The
+default run does so with 500 events and three kills. IDEMPOTENCY_SEED is the seed of all chance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event as Flag
+from typing import Any
+
+import pytest
+from django.db.models import Max
+from django.test import override_settings
+from django.utils import timezone
+
+from django_idempotency.models import ConsumedEvent, ConsumerOffset, OutboxEvent, RetentionFloor
+from django_idempotency.streams.brokers import Broker, get_broker
+from tests.campaigns.fleets import Fleet, environment, run_command
+from tests.campaigns.harness import Report, eventually
+from tests.campaigns.streaming.books import Books, Echo
+from tests.campaigns.streaming.consumers import GROUP, TOPIC
+from tests.kafka_servers import Kafka, started_kafka
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgresql]
+
+PARTITIONS = 4
+CONSUME = ["idempotency_consume", TOPIC, f"--group={GROUP}", "--max-batch=100"]
+COMMANDS = {"relay": ["idempotency_relay", "--batch=50"], "consumer": CONSUME}
+SMALL = pytest.param(500, {"consumer": 2, "relay": 1})
+FULL = pytest.param(20_000, {"consumer": 20, "relay": 10}, marks=[pytest.mark.campaign, pytest.mark.timeout(3600)])
+
+
+@pytest.fixture
+def kafka() -> Iterator[Kafka]:
+    with started_kafka() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def broker(kafka: Kafka) -> Iterator[Broker]:
+    with override_settings(IDEMPOTENCY_BROKERS=kafka.brokers):
+        yield get_broker()
+
+
+def is_consumed(broker: Broker) -> bool:
+    """Tell whether the group has got to the end of every partition."""
+    rows = ConsumerOffset.objects.filter(group=GROUP, topic=TOPIC)
+    reached = {row.partition: row.next_offset for row in rows if not row.is_replaying}
+    return reached == {partition: end for partition, (_first, end) in broker.bounds(TOPIC).items()}
+
+
+def replay(kafka: Kafka, **variables: str) -> dict[str, Any]:
+    """Read everything again from the start, in a process of its own; return what it has counted."""
+    env = environment(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers, **variables)
+    ended = run_command(*CONSUME, "--from=earliest", "--until-caught-up", "--json", env=env)
+    counted: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return counted
+
+
+def purge_inbox() -> int:
+    """Let the inbox forget all there is, as a purge does whose retention is over for it; return how many it forgot."""
+    from django_idempotency import retention
+
+    newest = ConsumedEvent.objects.aggregate(newest=Max("event_at"))["newest"]
+    ttl = (timezone.now() - newest).total_seconds() - 0.001
+    with override_settings(IDEMPOTENCY_INBOX_TTL=max(ttl, 0)):
+        inbox = next(one for one in retention.registered() if one.name == "inbox")
+        return sum(inbox.purge("default", batch_size=1000))
+
+
+@pytest.mark.parametrize(("events", "kills"), [SMALL, FULL])
+def test_the_view_is_the_sum_computed_apart(kafka: Kafka, broker: Broker, events: int, kills: dict[str, int]) -> None:
+    seed = int(os.environ.get("IDEMPOTENCY_SEED", 0))
+    chance = random.Random(seed)
+    books, echo = Books(accounts=max(events // 50, 5), seed=seed), Echo(broker, share=0.2, seed=seed)
+    pause = (0.3, 1.2) if events > 1000 else (0.2, 0.6)
+    seconds = sum(kills.values()) * sum(pause) / 2
+    stop = Flag()
+    env = environment(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers)
+    fleet = Fleet(commands=COMMANDS, sizes={"relay": 2, "consumer": 3}, env=env, chance=chance)
+
+    def is_published() -> bool:
+        return books.published == events and not OutboxEvent.objects.pending().exists()
+
+    with Report(campaign=f"streams, {events} events", seed=seed) as report:
+        with fleet, ThreadPoolExecutor(2) as pool:
+            eventually(lambda: ConsumerOffset.objects.count() == PARTITIONS, "the first consumer")
+            publishing = pool.submit(books.publish, events, seconds)
+            echoing = pool.submit(echo.run, is_published, stop)
+            try:
+                fleet.mayhem(pause=pause, **kills)
+                publishing.result()
+                echoing.result(300)
+            finally:
+                stop.set()
+            eventually(lambda: is_consumed(broker), "the end of every partition")
+        judge(report, books, "after the kills")
+        counts = {"after the rewind": replay(kafka)}
+        judge(report, books, "after the rewind")
+        report.expect(is_consumed(broker), "the rewind has not caught up")
+        forgotten = purge_inbox()
+        counts["after purge and rewind"] = replay(kafka)
+        judge(report, books, "after purge and rewind")
+        RetentionFloor.objects.all().delete()
+        ConsumedEvent.objects.all().delete()
+        counts["after all was forgotten"] = replay(kafka)
+        judge(report, books, "after all was forgotten")
+        records = sum(end - first for first, end in broker.bounds(TOPIC).values())
+        report.counts = {
+            "events": books.published,
+            "rolled back": books.rolled_back,
+            "records": records,
+            "sent again by the producer": echo.sent,
+            "sent again by relays": records - books.published - echo.sent,
+            "kills": dict(fleet.kills),
+            "forgotten by the purge": forgotten,
+            "replays": counts,
+        }
+        report.expect(echo.seen == events, f"{echo.seen} events in the topic, {events} published")
+        report.expect(not fleet.deserted, f"ended by themselves: {fleet.deserted}")
+    print(report.counts, f"{report.seconds} s")
+    assert report.violations == []
+    assert fleet.kills == kills
+    assert books.published == events
+    assert echo.sent > 0.1 * events
+    assert forgotten > 0
+
+
+def judge(report: Report, books: Books, when: str) -> None:
+    """Compare the view with the books."""
+    differences = books.differences()
+    report.expect(not differences, f"{when}: {len(differences)} accounts are wrong: {differences[:3]}")
+    applied = ConsumedEvent.objects.filter(group=GROUP, outcome="failed").count()
+    report.expect(not applied, f"{when}: {applied} events failed")
