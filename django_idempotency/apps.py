@@ -14,7 +14,7 @@ class IdempotencyConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks, connect the listeners, import the projections of all apps."""
+        """Register the checks, connect the listeners, import the projections and the consumers of all apps."""
         from django_idempotency import checks
         from django_idempotency.audit import events, log
 
@@ -22,7 +22,9 @@ class IdempotencyConfig(AppConfig):
         events.connect()
         log.connect()
         _register_audit()
+        _register_streams()
         autodiscover_modules("projections")
+        autodiscover_modules("consumers")
 
 
 def _register_audit() -> None:
@@ -31,3 +33,8 @@ def _register_audit() -> None:
     from django_idempotency.purging import store_aliases
 
     retentions.register(store_aliases)
+
+
+def _register_streams() -> None:
+    """Have what streams remember purged with the rest."""
+    from django_idempotency.streams import floors  # noqa: F401

@@ -63,6 +63,16 @@ class Settings:
     UNENROLLED: str = "ignore"
     #: Operations that metrics tell apart, in each process; the others are counted together as ``other``.
     METRICS_MAX_OPERATIONS: int = 200
+    #: Brokers by alias, as Django's CACHES: a dict with BACKEND and OPTIONS each.
+    BROKERS: dict[str, dict[str, Any]] = {}
+    #: How long published events stay in the outbox: seconds or a timedelta.
+    OUTBOX_TTL: int | timedelta = 7 * 24 * 3600
+    #: How long consumed events are remembered from when they were published: seconds or a timedelta.
+    INBOX_TTL: int | timedelta = 14 * 24 * 3600
+    #: How long brokers keep records: seconds, a timedelta, or None to have them asked (``check --deploy``).
+    BROKER_RETENTION: int | timedelta | None = None
+    #: Bytes of a payload that may be published.
+    MAX_EVENT: int = 1_000_000
     #: Whether the pages are registered with the default admin site.
     ADMIN: bool = True
 
@@ -93,6 +103,21 @@ class Settings:
     def rollup_ttl(self) -> timedelta:
         """The retention of hourly sums."""
         return _duration(self.ROLLUP_TTL)
+
+    @property
+    def outbox_ttl(self) -> timedelta:
+        """The retention of published events."""
+        return _duration(self.OUTBOX_TTL)
+
+    @property
+    def inbox_ttl(self) -> timedelta:
+        """The retention of consumed events."""
+        return _duration(self.INBOX_TTL)
+
+    @property
+    def broker_retention(self) -> timedelta | None:
+        """How long brokers keep records, as far as that is stated."""
+        return None if self.BROKER_RETENTION is None else _duration(self.BROKER_RETENTION)
 
     @property
     def max_wait(self) -> timedelta:
