@@ -36,5 +36,7 @@ def _register_audit() -> None:
 
 
 def _register_streams() -> None:
-    """Have what streams remember purged with the rest."""
-    from django_idempotency.streams import floors  # noqa: F401
+    """Have what streams remember purged with the rest, and what waits in them told to monitors."""
+    from django_idempotency.streams import boards, floors  # noqa: F401
+
+    boards.register_board()
