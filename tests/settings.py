@@ -76,3 +76,13 @@ STORAGES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+if "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
+    IDEMPOTENCY_BROKERS = {
+        "default": {
+            "BACKEND": "django_idempotency.contrib.kafka.KafkaBroker",
+            "OPTIONS": {
+                "bootstrap_servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
+                "consumer": {"session.timeout.ms": 1000, "heartbeat.interval.ms": 300},
+            },
+        }
+    }

@@ -130,7 +130,7 @@ class Relay:
         by_report: dict[Report, list[Waiting]] = {}
         for event, report in zip(events, reports, strict=True):
             by_report.setdefault(report, []).append(event)
-        with transaction.atomic(using=self.alias):
+        with transaction.atomic(using=self.alias, savepoint=False):
             for report, of_it in by_report.items():
                 self._write(report, [event.pk for event in of_it])
                 done.add(_count(report, len(of_it)))
