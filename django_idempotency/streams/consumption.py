@@ -52,6 +52,7 @@ class Consumption:
         self._until_caught_up = until_caught_up
         self._targets: dict[int, int] | None = None
         self._rewound: set[int] = set()
+        self._is_lost = False
         self._next: dict[int, int] = {}
         self.total = Counts()
 
@@ -62,14 +63,16 @@ class Consumption:
         """
         pause = 0.0
         while not stop.wait(pause):
+            handled = self.total.total()
             try:
                 if self._session(stop, on_batch):
                     break
             except (Behind, PositionLost) as error:
-                pause = _longer(pause)
+                self._is_lost = isinstance(error, PositionLost)
+                pause = _longer(0 if self.total.total() > handled else pause)
                 logger.warning("%s goes on from what is handled: %s", self._sink.name, error)
             except (BrokerUnavailable, UnknownTopic, DatabaseError, InterfaceError) as error:
-                pause = _longer(pause)
+                pause = _longer(0 if self.total.total() > handled else pause)
                 logger.warning("%s waits %.1f s, nothing is lost: %s", self._sink.name, pause, error)
                 self._let_go()
         return self.total
@@ -123,10 +126,11 @@ class Consumption:
     def _starts(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Return from where to read; a rewind is for the first time that a partition is given to this member."""
         fresh = set(partitions) - self._rewound if self._rewind else set()
-        starts = self._offsets.starts(fresh, self._rewind) if fresh else {}
+        starts = self._offsets.starts(fresh, self._rewind, is_lost=self._is_lost) if fresh else {}
         if known := set(partitions) - fresh:
-            starts |= self._offsets.starts(known)
+            starts |= self._offsets.starts(known, is_lost=self._is_lost)
         self._rewound |= fresh
+        self._is_lost = False
         self._next.update(starts)
         return starts
 

@@ -89,6 +89,7 @@ class Echo:
         self._broker, self._share, self._chance = broker, share, random.Random(f"echo {seed}")
         self._read_to: dict[int, int] = {}
         self._seen: set[bytes] = set()
+        self._first: dict[int, Message] = {}
         self.sent = 0
 
     @property
@@ -98,18 +99,28 @@ class Echo:
 
     def run(self, is_over: Callable[[], bool], stop: Flag) -> None:
         """Go on until it is over."""
-        producer = self._broker.producer()
+        self._producer = self._broker.producer()
         try:
             while not stop.wait(0.05):
                 is_last = is_over()
-                if messages := self._again():
-                    assert not [report for report in producer.send(messages) if report.error]
-                    self.sent += len(messages)
+                self._send(self._again())
                 if is_last:
+                    self._send_one_of_each_partition()
                     return
         finally:
-            producer.close()
+            self._producer.close()
             connections.close_all()
+
+    def _send_one_of_each_partition(self) -> None:
+        """Send alone: the embedded broker tells a wrong end where the last who wrote to a partition were several."""
+        for message in list(self._first.values()):
+            self._send([message])
+        self._send(self._again())
+
+    def _send(self, messages: list[Message]) -> None:
+        if messages:
+            assert not [report for report in self._producer.send(messages) if report.error]
+            self.sent += len(messages)
 
     def _again(self) -> list[Message]:
         messages = []
