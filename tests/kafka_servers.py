@@ -29,6 +29,56 @@ class Kafka:
         return brokers(self.bootstrap_servers)
 
 
+def true_ends(kafka: Kafka, topic: str) -> dict[int, int]:
+    """Return where the partitions really end, when nobody writes to them any more."""
+    tail = Tail(kafka, topic)
+    try:
+        tail.read()
+        return tail.ends
+    finally:
+        tail.close()
+
+
+class Tail:
+    """Reads all that a topic has, again and again, past every adapter.
+
+    It goes by what is there: where several producers wrote to a partition at once, the embedded broker tells of an end
+    that lies before the last records.
+    """
+
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        from confluent_kafka import Consumer, TopicPartition
+
+        config = {"bootstrap.servers": kafka.bootstrap_servers, "group.id": "tail", "enable.partition.eof": True}
+        self._client = Consumer({**config, "enable.auto.commit": False, "fetch.wait.max.ms": 50})
+        partitions = self._client.list_topics(topic, timeout=10).topics[topic].partitions
+        #: The offset behind the last record of each partition.
+        self.ends = dict.fromkeys(partitions, 0)
+        self._ended: set[int] = set()
+        self._client.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+
+    def read(self) -> list[Any]:
+        """Return the messages that have come since the last time; of a new one all that there are."""
+        from confluent_kafka import KafkaError
+
+        found = list[Any]()
+        while True:
+            came = self._client.consume(1000, 0.1)
+            for message in came:
+                if message.error() is None:
+                    found.append(message)
+                    self.ends[message.partition()] = message.offset() + 1
+                else:
+                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                    self._ended.add(message.partition())
+            # Each partition tells once that it ended; later ones of its messages may still be on their way.
+            if not came and self._ended == set(self.ends):
+                return found
+
+    def close(self) -> None:
+        self._client.close()
+
+
 def brokers(bootstrap_servers: str) -> dict[str, Any]:
     """Return IDEMPOTENCY_BROKERS for a broker that is near, and whose members are missed soon."""
     options = {

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -39,10 +38,7 @@ def run_command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedPro
 
 @dataclass(kw_only=True)
 class Fleet:
-    """Members by kind, each a command and how many of it there are. What they say is in ``log``.
-
-    ``mayhem`` kills members of chance at moments of chance until each kind has lost as many as it should.
-    """
+    """Members by kind, each a command and how many of it there are. What they say is in ``log``."""
 
     commands: dict[str, Sequence[str]]
     sizes: dict[str, int]
@@ -74,7 +70,8 @@ class Fleet:
             process.send_signal(signal.SIGTERM)
         try:
             for kind, process in self._members:
-                if (status := process.wait(TIMEOUT)) != 0:
+                # One that has just begun may not listen yet.
+                if (status := process.wait(TIMEOUT)) not in (0, -signal.SIGTERM):
                     self.deserted.append(f"{kind} ended with {status} after SIGTERM")
         finally:
             for _kind, process in self._members:
@@ -105,14 +102,6 @@ class Fleet:
         process.wait()
         self.kills[kind] += 1
         self._members[index] = (kind, self._start(kind))
-
-    def mayhem(self, *, pause: tuple[float, float], **kills: int) -> None:
-        """Kill as many of each kind, in an order of chance, each after a pause of chance within these bounds."""
-        victims = [kind for kind, count in kills.items() for _ in range(count)]
-        self.chance.shuffle(victims)
-        for kind in victims:
-            time.sleep(self.chance.uniform(*pause))
-            self.kill_one(kind)
 
     def _replace_deserters(self) -> None:
         while not self._over.wait(0.1):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
-from collections.abc import Callable
 from threading import Event as Flag
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import transaction
 
 from django_idempotency.streams import publish
-from django_idempotency.streams.brokers import Broker, Message
 from tests.campaigns.streaming.consumers import TOPIC
 from tests.campaigns.streaming.models import RunningTotal
+from tests.kafka_servers import Kafka, Tail
 
 ROLLED_BACK = 0.05
 _LARGEST = 20
@@ -35,16 +33,11 @@ class Books:
         """How many events were published by transactions that committed."""
         return sum(self.moves.values())
 
-    def publish(self, count: int, seconds: float) -> None:
-        """Publish so many events, in transactions of any size, over about so many seconds."""
-        started, before = time.monotonic(), self.published
-        try:
-            while (left := count - self.published + before) > 0:
-                self._transact(min(self._chance.randint(1, _LARGEST), left))
-                due = started + seconds * (self.published - before) / count
-                time.sleep(max(due - time.monotonic(), 0))
-        finally:
-            connections.close_all()
+    def publish(self, count: int) -> None:
+        """Publish so many events, in transactions of any size."""
+        goal = self.published + count
+        while (left := goal - self.published) > 0:
+            self._transact(min(self._chance.randint(1, _LARGEST), left))
 
     def _transact(self, size: int) -> None:
         is_rolled_back = self._chance.random() < ROLLED_BACK
@@ -85,11 +78,9 @@ class Books:
 class Echo:
     """A producer that sends some events again, bytes for bytes, as one that does not know what it has sent."""
 
-    def __init__(self, broker: Broker, share: float, seed: int) -> None:
-        self._broker, self._share, self._chance = broker, share, random.Random(f"echo {seed}")
-        self._read_to: dict[int, int] = {}
+    def __init__(self, kafka: Kafka, share: float, seed: int) -> None:
+        self._kafka, self._share, self._chance = kafka, share, random.Random(f"echo {seed}")
         self._seen: set[bytes] = set()
-        self._first: dict[int, Message] = {}
         self.sent = 0
 
     @property
@@ -97,37 +88,23 @@ class Echo:
         """How many different events the topic has had."""
         return len(self._seen)
 
-    def run(self, is_over: Callable[[], bool], stop: Flag) -> None:
-        """Go on until it is over."""
-        self._producer = self._broker.producer()
+    def run(self, stop: Flag) -> None:
+        """Go on until it is to stop."""
+        from confluent_kafka import Producer
+
+        producer = Producer({"bootstrap.servers": self._kafka.bootstrap_servers, "partitioner": "murmur2_random"})
+        tail = Tail(self._kafka, TOPIC)
         try:
-            while not stop.wait(0.05):
-                is_last = is_over()
-                self._send(self._again())
-                if is_last:
-                    self._send_one_of_each_partition()
-                    return
+            while not stop.is_set():
+                for message in filter(self._is_chosen, tail.read()):
+                    producer.produce(TOPIC, message.value(), message.key(), headers=message.headers())
+                    self.sent += 1
+                assert producer.flush(30) == 0
         finally:
-            self._producer.close()
-            connections.close_all()
+            tail.close()
 
-    def _send_one_of_each_partition(self) -> None:
-        """Send alone: the embedded broker tells a wrong end where the last who wrote to a partition were several."""
-        for message in list(self._first.values()):
-            self._send([message])
-        self._send(self._again())
-
-    def _send(self, messages: list[Message]) -> None:
-        if messages:
-            assert not [report for report in self._producer.send(messages) if report.error]
-            self.sent += len(messages)
-
-    def _again(self) -> list[Message]:
-        messages = []
-        for record in self._broker.read(TOPIC, self._read_to):
-            self._read_to[record.partition] = record.offset + 1
-            event_id = dict(record.headers)["event-id"]
-            if event_id not in self._seen and self._chance.random() < self._share:
-                messages.append(Message(topic=TOPIC, key=record.key or b"", value=record.value, headers=record.headers))
-            self._seen.add(event_id)
-        return messages
+    def _is_chosen(self, message: Any) -> bool:
+        event_id = dict(message.headers())["event-id"]
+        is_known = event_id in self._seen
+        self._seen.add(event_id)
+        return not is_known and self._chance.random() < self._share
