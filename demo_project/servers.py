@@ -78,11 +78,17 @@ def kafka_servers() -> str:
     return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or embedded_kafka().bootstrap_servers
 
 
+#: A member joins after half of its session time-out; the end that is told is that of the batch before the last one.
+EMBEDDED_KAFKA_OPTIONS: dict[str, Any] = {
+    "consumer": {"session.timeout.ms": 1000, "heartbeat.interval.ms": 300},
+    "probe_ends": True,
+}
+
+
 class EmbeddedKafka:
     """A broker of our own that speaks Kafka's protocol and keeps everything in memory; it ends with this process.
 
-    Topics have four partitions, and are there when they are asked for. Consumers need a ``session.timeout.ms`` of 1000
-    to 3000: they wait for half of it before they join.
+    Topics have four partitions, and are there when they are asked for.
     """
 
     def __init__(self, binary: str) -> None:
@@ -91,6 +97,11 @@ class EmbeddedKafka:
             self.port: int = listener.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.stop)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The OPTIONS of a KafkaBroker for it."""
+        return {"bootstrap_servers": self.bootstrap_servers, **EMBEDDED_KAFKA_OPTIONS}
 
     @property
     def bootstrap_servers(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dj_database_url
 
-from demo_project.servers import postgresql_url
+from demo_project.servers import EMBEDDED_KAFKA_OPTIONS, postgresql_url
 
 if os.environ.get("DATABASE_URL") == "sqlite":
     # Threads and processes of the tests open it too, so it is a file; processes inherit its name.
@@ -80,9 +80,6 @@ if "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
     IDEMPOTENCY_BROKERS = {
         "default": {
             "BACKEND": "django_idempotency.contrib.kafka.KafkaBroker",
-            "OPTIONS": {
-                "bootstrap_servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
-                "consumer": {"session.timeout.ms": 1000, "heartbeat.interval.ms": 300},
-            },
+            "OPTIONS": {"bootstrap_servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"], **EMBEDDED_KAFKA_OPTIONS},
         }
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from typing import Any
@@ -55,7 +55,10 @@ _PASSING = frozenset({KafkaError._MAX_POLL_EXCEEDED, KafkaError.REBALANCE_IN_PRO
 
 
 class KafkaBroker(Broker):
-    """A cluster. ``patience``: seconds that a batch may take to be acknowledged; ``timeout``: those of a question."""
+    """A cluster. ``patience``: seconds that a batch may take to be acknowledged; ``timeout``: those of a question.
+
+    ``probe_ends`` finds the ends of partitions by reading there: for servers that do not tell them right (Tansu 0.6).
+    """
 
     def __init__(
         self,
@@ -66,10 +69,11 @@ class KafkaBroker(Broker):
         consumer: Mapping[str, Any] | None = None,
         patience: float = 10.0,
         timeout: float = 10.0,
+        probe_ends: bool = False,
     ) -> None:
         self._common = {"bootstrap.servers": bootstrap_servers, **(config or {})}
         self._producer, self._consumer = producer or {}, consumer or {}
-        self.patience, self.timeout = patience, timeout
+        self.patience, self.timeout, self._probes = patience, timeout, probe_ends
 
     @cached_property
     def admin(self) -> AdminClient:
@@ -95,15 +99,48 @@ class KafkaBroker(Broker):
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """Return the bounds, as the leaders tell them."""
-        firsts = self._offsets(topic, _OFFSET.earliest())
-        ends = self._offsets(topic, _OFFSET.latest())
+        firsts, ends = self._offsets(topic, _OFFSET.earliest()), self._ends(topic)
         return {partition: (first, max(first, ends[partition])) for partition, first in firsts.items()}
 
     def offsets_at(self, topic: str, moment: datetime) -> dict[int, int]:
         """Return where records begin that are not older."""
         found = self._offsets(topic, _OFFSET.for_timestamp(int(moment.timestamp() * 1000)))
-        ends = self._offsets(topic, _OFFSET.latest())
+        ends = self._ends(topic)
         return {partition: ends[partition] if offset < 0 else offset for partition, offset in found.items()}
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        ends = self._offsets(topic, _OFFSET.latest())
+        if self._probes:
+            with self._reading(topic, ends) as messages:
+                left = set(ends)
+                for message in messages:
+                    if _is_end(message):
+                        ends[message.partition()] = message.offset()
+                        left.discard(message.partition())
+                    if not left:
+                        break
+        return ends
+
+    @contextmanager
+    def _reading(self, topic: str, starts: Offsets) -> Iterator[Iterator[Any]]:
+        """Read partitions from these offsets without a group; messages end with BrokerUnavailable, never by themselves."""
+        settings = {**self._common, **_CONSUMER, **self._consumer, "group.id": "idempotency-reader"}
+        client = confluent_kafka.Consumer({**settings, "fetch.wait.max.ms": 50}, logger=logger)
+        try:
+            client.assign([TopicPartition(topic, partition, offset) for partition, offset in starts.items()])
+            yield self._messages(client)
+        finally:
+            client.close()
+
+    def _messages(self, client: Any) -> Iterator[Any]:
+        deadline = time.monotonic() + self.timeout
+        while time.monotonic() < deadline:
+            for message in client.consume(500, 0.02):
+                if message.error() is not None and not _is_end(message):
+                    raise _error(message.error())
+                deadline = time.monotonic() + self.timeout
+                yield message
+        raise BrokerUnavailable
 
     def _offsets(self, topic: str, spec: Any) -> dict[int, int]:
         wanted = {TopicPartition(topic, partition): spec for partition in self.partitions(topic)}
@@ -115,27 +152,15 @@ class KafkaBroker(Broker):
         bounds = self.bounds(topic)
         starts = {partition: max(first, after.get(partition, first)) for partition, (first, _) in bounds.items()}
         left = {partition for partition, (_, end) in bounds.items() if starts[partition] < end}
-        client = confluent_kafka.Consumer(
-            {**self._common, **_CONSUMER, **self._consumer, "group.id": "idempotency-reader"}, logger=logger
-        )
-        try:
-            client.assign([TopicPartition(topic, partition, starts[partition]) for partition in left])
-            deadline = time.monotonic() + self.timeout
+        with self._reading(topic, {partition: starts[partition] for partition in left}) as messages:
             while left:
-                messages: list[Any] = client.consume(500, 0.1)
-                for message in messages:
-                    deadline = time.monotonic() + self.timeout
-                    end = bounds[message.partition()][1]
-                    if message.error() is None and message.offset() < end:
-                        yield _record(message)
-                    elif message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
-                        raise _error(message.error())
-                    if message.offset() + 1 >= end:
-                        left.discard(message.partition())
-                if time.monotonic() > deadline:
-                    raise BrokerUnavailable
-        finally:
-            client.close()
+                message = next(messages)
+                _, end = bounds[message.partition()]
+                if not _is_end(message) and message.offset() < end:
+                    yield _record(message)
+                # What ends the partition may be nobody's record, such as the mark of a transaction.
+                if message.offset() + (not _is_end(message)) >= end:
+                    left.discard(message.partition())
 
     def incarnation(self, topic: str) -> str:
         """Return the id of the topic (Kafka 2.8 and later)."""
@@ -264,7 +289,7 @@ class KafkaSubscription(Subscription):
         if error is None:
             self._positions[partition] = message.offset() + 1
             return _record(message)
-        if error.code() == KafkaError._PARTITION_EOF:
+        if _is_end(message):
             self._positions[partition] = max(self._positions.get(partition, 0), message.offset())
         elif error.code() not in _PASSING:
             self._error = _error(error)
@@ -316,6 +341,11 @@ class KafkaSubscription(Subscription):
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN or error.fatal():
             self._error = self._error or _error(error)
+
+
+def _is_end(message: Any) -> bool:
+    """Tell whether a message is none, but says that a partition ends at its offset."""
+    return message.error() is not None and message.error().code() == KafkaError._PARTITION_EOF
 
 
 def _record(message: Any) -> Record:

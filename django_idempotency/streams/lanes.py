@@ -17,8 +17,8 @@ from django.db.models.expressions import RawSQL
 from django_idempotency.streams.models import OutboxEvent, OutboxLane
 from django_idempotency.streams.outbox import LANES
 
-#: Lanes that a relay takes at a time, so that others find some, too.
-_TAKEN = LANES // 4
+#: Lanes that a relay takes at a time where much is to be done, so that others find some, too.
+SHARE = LANES // 4
 _FIELDS = ("pk", "event_id", "topic", "business_key", "payload", "headers", "created_at")
 
 
@@ -41,14 +41,14 @@ def ensure(alias: str) -> None:
         rows.bulk_create([OutboxLane(number=number) for number in range(LANES)], ignore_conflicts=True)
 
 
-def take(alias: str, size: int, topics: Sequence[str]) -> list[Waiting]:
-    """Lock lanes that nobody has, those first whose events wait longest; return events of them, oldest first.
+def take(alias: str, size: int, topics: Sequence[str], *, share: int = SHARE) -> list[Waiting]:
+    """Lock so many lanes that nobody has, whose events wait longest; return events of them, oldest first.
 
     To be called in a transaction, on PostgreSQL.
     """
     head = _pending(alias, topics).filter(lane=OuterRef("number")).order_by("id").values("id")[:1]
     free = OutboxLane.objects.using(alias).annotate(head=Subquery(head)).filter(head__isnull=False).order_by("head")
-    taken = list(free.select_for_update(skip_locked=True).values_list("number", flat=True)[:_TAKEN])
+    taken = list(free.select_for_update(skip_locked=True).values_list("number", flat=True)[:share])
     if not taken:
         return []
     # A new statement: it sees what those have committed who had the lanes before.

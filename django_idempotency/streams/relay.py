@@ -63,7 +63,7 @@ class Relay:
         self.alias = using or router.db_for_write(OutboxEvent)
         self.total = Relayed()
         self._producer: Producer | None = None
-        self._is_ready = False
+        self._is_ready, self._share = False, lanes.SHARE
 
     def run(self, stop: Flag, *, on_batch: Callable[[Relayed], None] = lambda done: None) -> Relayed:
         """Publish until ``stop`` is set, whatever happens to broker and database; return what was done."""
@@ -118,7 +118,10 @@ class Relay:
             lanes.ensure(self.alias)
             self._is_ready = True
         with transaction.atomic(using=self.alias):
-            yield lanes.take(self.alias, self.batch, self.topics)
+            events = lanes.take(self.alias, self.batch, self.topics, share=self._share)
+            # Where there is little to do, there is nothing to leave to others.
+            self._share = lanes.SHARE if len(events) >= self.batch else lanes.LANES
+            yield events
 
     def _send(self, events: Sequence[Waiting]) -> list[Report]:
         self._producer = self._producer or get_broker(self.broker).producer()

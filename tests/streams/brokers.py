@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from demo_project.servers import EmbeddedKafka, ServerUnavailable, embedded_kafka
+from demo_project.servers import EMBEDDED_KAFKA_OPTIONS, EmbeddedKafka, ServerUnavailable, embedded_kafka
 from django_idempotency.streams.brokers import Message, get_broker
 from django_idempotency.streams.events import ID, TYPE
 from django_idempotency.streams.ids import new_id
 from django_idempotency.testing.brokers import MemoryBroker
 
 BACKEND = "django_idempotency.contrib.kafka.KafkaBroker"
-#: A member of the embedded broker joins after half of its session time-out.
-CONSUMER = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 300}
 
 
 @contextmanager
@@ -35,7 +33,9 @@ def memory(**options: Any) -> Iterator[MemoryBroker]:
 
 def options(servers: str, **more: Any) -> dict[str, dict[str, Any]]:
     """Return IDEMPOTENCY_BROKERS."""
-    return {"default": {"BACKEND": BACKEND, "OPTIONS": {"bootstrap_servers": servers, "consumer": CONSUMER, **more}}}
+    return {
+        "default": {"BACKEND": BACKEND, "OPTIONS": {"bootstrap_servers": servers, **EMBEDDED_KAFKA_OPTIONS, **more}}
+    }
 
 
 @contextmanager

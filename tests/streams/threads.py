@@ -19,7 +19,7 @@ def running(*calls: Callable[[], Any]) -> Iterator[list[Any]]:
     def run(call: Callable[[], Any]) -> None:
         try:
             results.append(call())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             errors.append(error)
         finally:
             connections.close_all()
