@@ -136,6 +136,8 @@ class Consumption:
 
     def _is_caught_up(self, subscription: Subscription) -> bool:
         targets, assigned = self._targets or {}, set(subscription.assigned())
+        if self._rewind and not self._rewound >= (set(self._rewind.offsets) or targets.keys()):
+            return False  # what others read meanwhile is not read again by them
         read = {p: max(self._next.get(p, 0), subscription.position(p) or 0) for p in assigned}
         if any(at < targets.get(partition, 0) for partition, at in read.items()):
             return False

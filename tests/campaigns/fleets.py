@@ -28,12 +28,20 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, **common, **variables}
 
 
-def run_command(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, which must be a good one."""
+def run_command(*arguments: str, env: dict[str, str], patience: float = TIMEOUT) -> str:
+    """Run a command to its end, which must be a good one; return what it has printed."""
     command = [sys.executable, "-m", "django", *arguments]
-    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            said, told = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            said, told = process.communicate(timeout=TIMEOUT)
+            raise AssertionError(f"It does not end: {said[-2000:]}{told[-4000:]}") from None
+    assert process.returncode == 0, said + told
+    return said
 
 
 @dataclass(kw_only=True)
@@ -66,19 +74,15 @@ class Fleet:
     ) -> None:
         self._over.set()
         self._watch.join()
+        # Not in order: where a group has lost members to SIGKILL and the rest leaves, the embedded broker lets nobody
+        # join it any more.
         for _kind, process in self._members:
-            process.send_signal(signal.SIGTERM)
+            process.kill()
+            process.wait()
         try:
-            for kind, process in self._members:
-                # One that has just begun may not listen yet.
-                if (status := process.wait(TIMEOUT)) not in (0, -signal.SIGTERM):
-                    self.deserted.append(f"{kind} ended with {status} after SIGTERM")
-        finally:
-            for _kind, process in self._members:
-                process.kill()
-                process.wait()
             if exc_type or self.deserted:
                 print(self.log[-4000:])
+        finally:
             self._closing.close()
 
     @property

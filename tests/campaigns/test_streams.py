@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event as Flag
-from typing import Any
 
 import pytest
 from django.db.models import Max
@@ -86,12 +85,12 @@ class Mayhem:
         return ConsumedEvent.objects.filter(group=GROUP).count()
 
 
-def replay(kafka: Kafka, **variables: str) -> dict[str, Any]:
+def replay(kafka: Kafka, **variables: str) -> dict[str, int]:
     """Read everything again from the start, in a process of its own; return what it has counted."""
     env = environment(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers, **variables)
-    ended = run_command(*CONSUME, "--from=earliest", "--until-caught-up", "--json", env=env)
-    counted: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
-    return counted
+    said = run_command(*CONSUME, "--from=earliest", "--until-caught-up", "--json", env=env)
+    counts: dict[str, int] = json.loads(said.splitlines()[-1])["counts"]
+    return {outcome: count for outcome, count in counts.items() if count}
 
 
 def purge_inbox() -> int:
@@ -132,10 +131,11 @@ def test_the_view_is_the_sum_computed_apart(kafka: Kafka, events: int, kills: di
         forgotten = purge_inbox()
         counts["after purge and rewind"] = replay(kafka)
         judge(report, books, "after purge and rewind")
-        RetentionFloor.objects.all().delete()
-        ConsumedEvent.objects.all().delete()
-        counts["after all was forgotten"] = replay(kafka)
-        judge(report, books, "after all was forgotten")
+        if events > 1000:
+            RetentionFloor.objects.all().delete()
+            ConsumedEvent.objects.all().delete()
+            counts["after all was forgotten"] = replay(kafka)
+            judge(report, books, "after all was forgotten")
         records = sum(ends.values())
         report.counts = {
             "events": books.published,
@@ -147,6 +147,9 @@ def test_the_view_is_the_sum_computed_apart(kafka: Kafka, events: int, kills: di
             "forgotten by the purge": forgotten,
             "replays": counts,
         }
+        for when, counted in counts.items():
+            report.expect(counted.get("replayed", 0) > 0.9 * records, f"{when}: read again were {counted} of {records}")
+            report.expect(not counted.get("executed"), f"{when}: {counted} ran again")
         report.expect(echo.seen == events, f"{echo.seen} events in the topic, {events} published")
         report.expect(not fleet.deserted, f"ended by themselves: {fleet.deserted}")
     print(report.counts, f"{report.seconds} s")
