@@ -162,6 +162,9 @@ SCENARIOS: dict[str, Scenario] = {
     "queue replay": queue_scenarios.queue_replay,
 }
 
+#: What cannot be played without a broker.
+NEED_A_BROKER = frozenset({"queue replay"})
+
 
 def play(scenario: str, url: str, rows_of: RowsOf, ledger_of: LedgerOf) -> Facts:
     """Play a scenario for a user of its own against the server at this address."""

@@ -53,6 +53,14 @@ def _secret_key() -> str:
     return key
 
 
+def kafka_brokers(bootstrap_servers: str) -> dict[str, dict[str, Any]]:
+    """Return IDEMPOTENCY_BROKERS for a Kafka."""
+    # A consumer that was killed is missed after the first of these.
+    consumer = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200}
+    options = {"bootstrap_servers": bootstrap_servers, "consumer": consumer}
+    return {"default": {"BACKEND": "django_idempotency.contrib.kafka.KafkaBroker", "OPTIONS": options}}
+
+
 DEBUG = _is_on("DJANGO_DEBUG")
 HTTPS = _is_on("DJANGO_HTTPS")
 DEMO_FAULTS = _is_on("DEMO_FAULTS")
@@ -82,16 +90,7 @@ if os.environ.get("REDIS_URL"):
     }
 
 if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-    IDEMPOTENCY_BROKERS = {
-        "default": {
-            "BACKEND": "django_idempotency.contrib.kafka.KafkaBroker",
-            "OPTIONS": {
-                "bootstrap_servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"],
-                # A consumer that was killed is missed after the first of these.
-                "consumer": {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200},
-            },
-        }
-    }
+    IDEMPOTENCY_BROKERS = kafka_brokers(os.environ["KAFKA_BOOTSTRAP_SERVERS"])
 
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
