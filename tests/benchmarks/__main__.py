@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [speed|growth|purge|windows|upsert]``: figures of the kind that a deployment would see.
+"""``python -m tests.benchmarks [speed|growth|purge|windows|upsert|streams]``: figures that a deployment would see.
 
 PostgreSQL (15 or later) is the one of ``DATABASE_URL``, whose user must be a superuser, else one that is started and
 deleted; wrk sends the requests, gunicorn takes them. With ``--redis`` the protected view has Redis in front: that of
@@ -22,7 +22,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from demo_project.servers import ServerUnavailable, redis_url
-from tests.benchmarks import growth, purge, speed, upsert, windows
+from tests.benchmarks import growth, purge, speed, streams, upsert, windows
 from tests.benchmarks.benches import Options, bench
 from tests.benchmarks.load import WrkMissing, find_wrk
 from tests.benchmarks.reports import Report, environment
@@ -34,6 +34,7 @@ BENCHMARKS = {
     "purge": purge.run,
     "windows": windows.run,
     "upsert": upsert.run,
+    "streams": streams.run,
 }
 
 
@@ -59,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, default=3, help="length of one run, default: 3")
     parser.add_argument("--workers", type=int, default=2, help="of gunicorn, default: 2")
     parser.add_argument("--threads", type=int, default=4, help="of each worker, default: 4")
-    parser.add_argument("--records", type=int, help="of growth (default: 1000000), purge (2000000), upsert (20000)")
+    parser.add_argument(
+        "--records", type=int, help="of growth (default: 1000000), purge (2000000), upsert, streams (20000)"
+    )
     parser.add_argument("--seed", type=int, help="of the shuffled order, default: a random one")
     parser.add_argument("--prepared", action="store_true", help="with OPTIONS['prepare_threshold'] = 0 in DATABASES")
     parser.add_argument("--redis", action="store_true", help="with CachedDatabaseStore")
