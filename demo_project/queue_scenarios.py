@@ -33,7 +33,8 @@ def queue_replay(stage: Stage) -> Facts:
         queue.consume()
         replay = queue.consume(from_start=True)
     stage.client.exchanges += _repeated(
-        stage.client.exchanges, min(replay["replayed"], _CHARGES + sent_again)  # the rest is of other scenarios
+        stage.client.exchanges,
+        min(replay["replayed"], _CHARGES + sent_again),  # the rest is of other scenarios
     )
     return stage.facts(
         Check(name="events that the relay sent again", expected=_CHARGES - _LAST, measured=sent_again),

@@ -23,6 +23,8 @@ from typing import Any
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from demo_project.servers import EMBEDDED_KAFKA_OPTIONS
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -55,9 +57,8 @@ def _secret_key() -> str:
 
 def kafka_brokers(bootstrap_servers: str) -> dict[str, dict[str, Any]]:
     """Return IDEMPOTENCY_BROKERS for a Kafka."""
-    # A consumer that was killed is missed after the first of these.
-    consumer = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 200}
-    options = {"bootstrap_servers": bootstrap_servers, "consumer": consumer}
+    # It may be the one that comes along, and these suit any other.
+    options = {"bootstrap_servers": bootstrap_servers, **EMBEDDED_KAFKA_OPTIONS}
     return {"default": {"BACKEND": "django_idempotency.contrib.kafka.KafkaBroker", "OPTIONS": options}}
 
 

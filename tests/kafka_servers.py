@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from demo_project.servers import EmbeddedKafka, ServerUnavailable, embedded_kafka
+from demo_project.servers import EMBEDDED_KAFKA_OPTIONS, EmbeddedKafka, ServerUnavailable, embedded_kafka
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,7 @@ class Tail:
 
 def brokers(bootstrap_servers: str) -> dict[str, Any]:
     """Return IDEMPOTENCY_BROKERS for a broker that is near, and whose members are missed soon."""
-    options = {
-        "bootstrap_servers": bootstrap_servers,
-        # A member that was killed keeps its partitions for as long as the first of these.
-        "consumer": {"session.timeout.ms": 1500, "heartbeat.interval.ms": 300},
-        "patience": 5,
-        "timeout": 5,
-    }
+    options = {"bootstrap_servers": bootstrap_servers, **EMBEDDED_KAFKA_OPTIONS, "patience": 5, "timeout": 5}
     return {"default": {"BACKEND": "django_idempotency.contrib.kafka.KafkaBroker", "OPTIONS": options}}
 
 

@@ -123,7 +123,7 @@ class KafkaBroker(Broker):
 
     @contextmanager
     def _reading(self, topic: str, starts: Offsets) -> Iterator[Iterator[Any]]:
-        """Read partitions from these offsets without a group; messages end with BrokerUnavailable, never by themselves."""
+        """Read partitions from these offsets, without a group; messages do not end but with BrokerUnavailable."""
         settings = {**self._common, **_CONSUMER, **self._consumer, "group.id": "idempotency-reader"}
         client = confluent_kafka.Consumer({**settings, "fetch.wait.max.ms": 50}, logger=logger)
         try:

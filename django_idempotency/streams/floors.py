@@ -22,7 +22,9 @@ INBOX = "inbox"
 
 def ensure(alias: str) -> None:
     """Have the row that is locked."""
-    RetentionFloor.objects.using(alias).bulk_create([RetentionFloor(name=INBOX)], ignore_conflicts=True)
+    rows = RetentionFloor.objects.using(alias)
+    if not rows.filter(name=INBOX).exists():
+        rows.bulk_create([RetentionFloor(name=INBOX)], ignore_conflicts=True)
 
 
 def read(alias: str) -> datetime | None:

@@ -28,6 +28,7 @@ SPOKEN = [
     *PACKAGE.glob("audit/*.py"),
     PACKAGE / "reprocessing" / "models.py",
     PACKAGE / "stores" / "models.py",
+    PACKAGE / "streams" / "models.py",
     PACKAGE / "writes" / "models.py",
     PACKAGE / "apps.py",
 ]

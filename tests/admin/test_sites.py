@@ -30,7 +30,11 @@ LISTED = (
 @pytest.mark.parametrize(
     ("is_on", "models"),
     [
-        ("True", "['AuditEvent', 'DedupEntry', 'DedupInterval', 'Generation', 'Record', 'Rollup', 'WatermarkRow']"),
+        (
+            "True",
+            "['AuditEvent', 'ConsumedEvent', 'ConsumerOffset', 'DedupEntry', 'DedupInterval', 'Generation', "
+            "'OutboxEvent', 'ParkedEvent', 'Record', 'Rollup', 'WatermarkRow']",
+        ),
         ("False", "[]"),
     ],
 )
