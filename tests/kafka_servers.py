@@ -28,6 +28,11 @@ class Kafka:
         """IDEMPOTENCY_BROKERS."""
         return brokers(self.bootstrap_servers)
 
+    @property
+    def impatient_brokers(self) -> dict[str, Any]:
+        """IDEMPOTENCY_BROKERS, so that an outage is noticed at once."""
+        return brokers(self.bootstrap_servers, patience=1, timeout=1)
+
 
 def true_ends(kafka: Kafka, topic: str) -> dict[int, int]:
     """Return where the partitions really end, when nobody writes to them any more."""
@@ -79,9 +84,14 @@ class Tail:
         self._client.close()
 
 
-def brokers(bootstrap_servers: str) -> dict[str, Any]:
+def brokers(bootstrap_servers: str, *, patience: float = 5, timeout: float = 5) -> dict[str, Any]:
     """Return IDEMPOTENCY_BROKERS for a broker that is near, and whose members are missed soon."""
-    options = {"bootstrap_servers": bootstrap_servers, **EMBEDDED_KAFKA_OPTIONS, "patience": 5, "timeout": 5}
+    options = {
+        "bootstrap_servers": bootstrap_servers,
+        **EMBEDDED_KAFKA_OPTIONS,
+        "patience": patience,
+        "timeout": timeout,
+    }
     return {"default": {"BACKEND": "django_idempotency.contrib.kafka.KafkaBroker", "OPTIONS": options}}
 
 
