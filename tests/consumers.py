@@ -19,7 +19,7 @@ def wait_here(name: str) -> None:
 
 
 def _define(topic: str) -> None:
-    from django_idempotency.contrib.kafka import KafkaSubscription
+    from django_idempotency.contrib.kafka.subscriptions import KafkaSubscription
     from tests.streams.sinks import Sums, handler
 
     class Killed(Sums, register=False):

@@ -23,9 +23,15 @@ class Inbox:
     """The inbox of a group on a database."""
 
     def __init__(self, alias: str, group: str) -> None:
-        self._alias, self._group, self._connection = alias, group, connections[alias]
-        if self._connection.vendor not in ("postgresql", "sqlite"):
+        self._alias, self._group = alias, group
+
+    @property
+    def _connection(self) -> BaseDatabaseWrapper:
+        """The connection of this thread."""
+        connection = connections[self._alias]
+        if connection.vendor not in ("postgresql", "sqlite"):
             raise NotSupportedError("Streams need PostgreSQL or SQLite.")
+        return connection
 
     def enter(self, events: Iterable[Event], outcome: str = Outcome.EXECUTED) -> set[uuid.UUID]:
         """Enter events with one statement; return the ids of those that were not there. Waits for rivals."""

@@ -21,6 +21,7 @@ from django_idempotency.streams.errors import BrokerUnavailable
 from django_idempotency.streams.events import ID, TIME
 from django_idempotency.streams.lanes import Waiting
 from django_idempotency.streams.models import OutboxEvent, now
+from django_idempotency.streams.outbox import LANES
 
 logger = logging.getLogger("django_idempotency.streams")
 
@@ -120,7 +121,7 @@ class Relay:
         with transaction.atomic(using=self.alias):
             events = lanes.take(self.alias, self.batch, self.topics, share=self._share)
             # Where there is little to do, there is nothing to leave to others.
-            self._share = lanes.SHARE if len(events) >= self.batch else lanes.LANES
+            self._share = lanes.SHARE if len(events) >= self.batch else LANES
             yield events
 
     def _send(self, events: Sequence[Waiting]) -> list[Report]:

@@ -10,12 +10,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from django.db import transaction
 
 from demo_project.servers import EmbeddedKafka, ServerUnavailable, embedded_kafka
-from django_idempotency.contrib import kafka as adapter
-from django_idempotency.contrib.kafka import KafkaBroker
+from django_idempotency.contrib.kafka import KafkaBroker, messages
 from django_idempotency.streams import BrokerUnavailable, UnknownTopic, consumption, publish, publish_many, relay
 from django_idempotency.streams.brokers import Message
 from django_idempotency.streams.consumption import Consumption
@@ -168,7 +167,7 @@ def test_committed_events_arrive_once_and_the_broker_is_told_for_its_lag(broker:
     assert consume(handler(topic)) == {}
     assert sorted(Handled.objects.values_list("number", flat=True)) == list(range(300))
     client = Consumer({"bootstrap.servers": brokers.servers(), "group.id": "billing"})
-    places = [adapter.TopicPartition(topic, partition) for partition in range(4)]
+    places = [TopicPartition(topic, partition) for partition in range(4)]
     committed = {place.partition: place.offset for place in client.committed(places, timeout=10)}
     client.close()
     assert sum(offset for offset in committed.values() if offset > 0) == 300
@@ -208,10 +207,11 @@ def test_while_the_broker_is_down_events_wait_and_afterwards_they_arrive(
 def test_a_broker_that_does_not_answer_is_given_up_in_time_and_its_batch_sent_again(
     own: EmbeddedKafka, topic: str
 ) -> None:
-    with brokers.kafka(own.bootstrap_servers, patience=0.5, timeout=5.0) as broker:
+    with brokers.kafka(own.bootstrap_servers, timeout=5.0) as broker:
         enter(topic, 0, 10)
         found = Relay()
         found.drain()
+        found._producer._patience = 0.3  # type: ignore[union-attr]
         enter(topic, 10, 20)
         own.pause()
         started = time.monotonic()
@@ -220,6 +220,7 @@ def test_a_broker_that_does_not_answer_is_given_up_in_time_and_its_batch_sent_ag
         assert time.monotonic() - started < 5
         assert list(OutboxEvent.objects.pending().values_list("attempts", flat=True)) == [1] * 10
         own.go_on()
+        found._producer._patience = 10  # type: ignore[union-attr]
         eventually(lambda: _drained(found), "the rest is published")
         found.close()
         values = [record.value for record in broker.read(topic, {}) if record.key == b"o-1"]
@@ -241,6 +242,32 @@ def _drained(found: Relay) -> bool:
     return True
 
 
+def test_partitions_are_divided_anew_when_a_member_comes_and_goes(topic: str) -> None:
+    first_stop, second_stop = threading.Event(), threading.Event()
+    with brokers.kafka(brokers.servers(), joins_groups=True) as broker:
+        enter(topic, 0, 100)
+        found = Relay()
+        found.drain()
+        first, second = (Consumption(handler(topic), poll=0.05) for _ in range(2))
+        with running(lambda: first.run(first_stop)):
+            eventually(lambda: Handled.objects.count() == 100, "the first member has everything")
+            with running(lambda: second.run(second_stop)):
+                eventually(lambda: len(second._next) in (1, 2, 3), "the second member has its share")
+                enter(topic, 100, 200)
+                found.drain()
+                eventually(lambda: Handled.objects.count() == 200, "both handle what comes")
+                first_stop.set()
+                enter(topic, 200, 300)
+                found.drain()
+                eventually(lambda: Handled.objects.count() == 300, "the second member has everything")
+                second_stop.set()
+        found.close()
+        assert sum(end for _, end in broker.bounds(topic).values()) == 300
+    assert sorted(Handled.objects.values_list("number", flat=True)) == list(range(300))
+    assert first.total["executed"] + second.total["executed"] == 300
+    assert first.total["replayed"] == second.total["replayed"] == 0
+
+
 @pytest.mark.parametrize(
     ("code", "meant"),
     [
@@ -250,5 +277,5 @@ def _drained(found: Relay) -> bool:
     ],
 )
 def test_errors_are_said_in_the_words_of_the_room(code: int, meant: type[Exception]) -> None:
-    assert isinstance(adapter._error(KafkaError(code)), meant)
+    assert isinstance(messages.said(KafkaError(code)), meant)
     assert isinstance(KafkaException(KafkaError(code)).args[0], KafkaError)
