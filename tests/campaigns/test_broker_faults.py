@@ -61,7 +61,10 @@ def waits() -> dict[tuple[str, ...], float]:
 
 
 def until_right(books: Books) -> None:
-    eventually(lambda: not books.differences(), "the view to be right")
+    try:
+        eventually(lambda: not books.differences(), "the view to be right")
+    except AssertionError:
+        raise AssertionError(books.differences()) from None
 
 
 def test_what_is_published_while_the_broker_is_down_arrives_when_it_is_back(
