@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from random import uniform
 from threading import Event as Flag
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import InterfaceError, OperationalError, connections
 
 from django_idempotency.statements import is_enclosed
 from django_idempotency.streams.batches import Applier, Batch, Counts, Poison
@@ -68,7 +68,7 @@ class Consumption:
             except (Behind, PositionLost) as error:
                 pause = _longer(pause)
                 logger.warning("%s goes on from what is handled: %s", self._sink.name, error)
-            except (BrokerUnavailable, UnknownTopic, DatabaseError, InterfaceError) as error:
+            except (BrokerUnavailable, UnknownTopic, OperationalError, InterfaceError) as error:
                 pause = _longer(pause)
                 logger.warning("%s waits %.1f s, nothing is lost: %s", self._sink.name, pause, error)
                 self._let_go()
