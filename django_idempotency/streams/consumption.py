@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from random import uniform
 from threading import Event as Flag
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import InterfaceError, OperationalError, connections
 
 from django_idempotency.statements import is_enclosed
 from django_idempotency.streams.batches import Applier, Batch, Counts, Poison
@@ -71,7 +71,7 @@ class Consumption:
                 self._is_lost = isinstance(error, PositionLost)
                 pause = _longer(0 if self.total.total() > handled else pause)
                 logger.warning("%s goes on from what is handled: %s", self._sink.name, error)
-            except (BrokerUnavailable, UnknownTopic, DatabaseError, InterfaceError) as error:
+            except (BrokerUnavailable, UnknownTopic, OperationalError, InterfaceError) as error:
                 pause = _longer(0 if self.total.total() > handled else pause)
                 logger.warning("%s waits %.1f s, nothing is lost: %s", self._sink.name, pause, error)
                 self._let_go()
@@ -99,7 +99,9 @@ class Consumption:
                 logger.warning("%s waits %.1f s for the broker, nothing is lost: %s", self._sink.name, pause, error)
                 stop.wait(pause)
                 continue
-            pause = 0.0
+            if pause:  # the log may be another one now, whose records are not to be taken for what comes next
+                self._offsets.verify(subscription.assigned())
+                pause = 0.0
             if records:
                 on_batch(self._apply(subscription, records))
                 verified = time.monotonic()
