@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.contrib import admin
 from django.db import connections
@@ -30,7 +30,7 @@ def names(rows: QuerySet[Any], field: str = "name") -> list[str]:
 class LeapFilter(admin.SimpleListFilter):
     """One of the values that the table has in ``parameter_name``, which must lead an index."""
 
-    parameter_name: ClassVar[str]
+    parameter_name: str
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the names."""
