@@ -2,6 +2,7 @@
 
 ``DATABASE_URL``          PostgreSQL or SQLite; by default the file ``demo.sqlite3`` beside ``manage.py``.
 ``REDIS_URL``             Redis in front of that database, on which nothing but speed depends; by default none.
+``KAFKA_BOOTSTRAP_SERVERS``  Kafka, which events go to and come from; by default none, and events wait in the outbox.
 ``DJANGO_DEBUG``          1 for tracebacks in the browser.
 ``DJANGO_HTTPS``          1 behind TLS: redirects, secure cookies, HSTS; then DJANGO_SECRET_KEY must be set.
 ``DJANGO_SECRET_KEY``     any long random text; without it (and without DJANGO_HTTPS) a published one is used.
@@ -75,6 +76,14 @@ if os.environ.get("REDIS_URL"):
         "default": {
             "BACKEND": "django_idempotency.stores.cached.CachedDatabaseStore",
             "OPTIONS": {"cache": "idempotency"},
+        }
+    }
+
+if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+    IDEMPOTENCY_BROKERS = {
+        "default": {
+            "BACKEND": "django_idempotency.contrib.kafka.KafkaBroker",
+            "OPTIONS": {"bootstrap_servers": os.environ["KAFKA_BOOTSTRAP_SERVERS"]},
         }
     }
 

@@ -28,6 +28,8 @@ SPOKEN = [
     *PACKAGE.glob("audit/*.py"),
     PACKAGE / "reprocessing" / "models.py",
     PACKAGE / "stores" / "models.py",
+    PACKAGE / "streams" / "models.py",
+    PACKAGE / "streams" / "projections.py",
     PACKAGE / "writes" / "models.py",
     PACKAGE / "apps.py",
 ]
