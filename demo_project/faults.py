@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -68,6 +69,15 @@ def requested_fault(request: Request | HttpRequest) -> Fault:
     if match is None:
         raise ParseError(f"{HEADER} is none of: sleep:<seconds>, raise, kill, status:<code>.")
     return Fault(*(group for group in match.groups() if group))
+
+
+_handled = itertools.count(1)
+
+
+def strike_consumer() -> None:
+    """Die without a word at the event of this process that DEMO_KILL_CONSUMER_AT names, in the middle of its batch."""
+    if settings.DEMO_FAULTS and next(_handled) == settings.DEMO_KILL_CONSUMER_AT:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _with_status(response: R, status: int) -> R:

@@ -9,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from django_idempotency.objects import ContentAddressedFileField
+from django_idempotency.streams import Positioned
 from django_idempotency.writes import UpsertMixin
 
 LARGEST_AMOUNT = 2**31 - 1
@@ -135,6 +136,17 @@ class ChargeTotal(models.Model):
     class Meta:
         managed = False
         db_table = "demo_charge_total"
+
+    def __str__(self) -> str:
+        return f"{self.user_id}: {self.amount_cents}"
+
+
+class AccountTotal(Positioned):
+    """What a user has been charged in all, as the events tell that the charges publish: no charge is looked up."""
+
+    user_id = models.CharField(primary_key=True, max_length=64)
+    charges = models.PositiveIntegerField()
+    amount_cents = models.PositiveBigIntegerField()
 
     def __str__(self) -> str:
         return f"{self.user_id}: {self.amount_cents}"

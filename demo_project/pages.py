@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.generic import CreateView, DetailView
 from rest_framework.exceptions import ParseError
 
+from demo_project.announcements import announce
 from demo_project.faults import requested_fault
 from demo_project.models import Charge
 from django_idempotency.http.forms import IdempotentFormMixin
@@ -35,7 +36,10 @@ class ChargeFormView(LoginRequiredMixin, IdempotentFormMixin, _CreateView):
             fault = requested_fault(self.request)
         except ParseError as error:
             return HttpResponseBadRequest(str(error.detail))
-        return fault.strike(super().form_valid(form))
+        response = super().form_valid(form)
+        assert self.object
+        announce(self.object)
+        return fault.strike(response)
 
     def get_success_url(self) -> str:
         """Show what was made."""

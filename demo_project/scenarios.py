@@ -13,6 +13,7 @@ from demo_project import (
     import_scenarios,
     job_scenarios,
     payout_scenarios,
+    queue_scenarios,
     receipt_scenarios,
 )
 from demo_project.browsers import FORM, browser
@@ -161,7 +162,11 @@ SCENARIOS: dict[str, Scenario] = {
     "backfill re-run": backfill_scenarios.backfill_rerun,
     "job restart, worker killed": job_scenarios.restarted,
     "job run again by hand": job_scenarios.run_by_hand,
+    "queue replay": queue_scenarios.queue_replay,
 }
+
+#: What cannot be played without a broker.
+NEED_A_BROKER = frozenset({"queue replay"})
 
 
 def play(scenario: str, url: str, rows_of: RowsOf, ledger_of: LedgerOf) -> Facts:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
+from demo_project.announcements import announce
 from demo_project.models import BankTransaction, Charge, Payout
 
 
@@ -14,6 +17,12 @@ class ChargeSerializer(serializers.ModelSerializer[Charge]):
         model = Charge
         fields = ("id", "user_id", "amount_cents", "created_at")
         read_only_fields = ("id", "created_at")
+
+    def create(self, validated_data: dict[str, Any]) -> Charge:
+        """Make the charge, and publish it."""
+        charge = super().create(validated_data)
+        announce(charge)
+        return charge
 
 
 class PayoutSerializer(serializers.ModelSerializer[Payout]):

@@ -2,6 +2,7 @@
 
 ``DATABASE_URL``          PostgreSQL or SQLite; by default the file ``demo.sqlite3`` beside ``manage.py``.
 ``REDIS_URL``             Redis in front of that database, on which nothing but speed depends; by default none.
+``KAFKA_BOOTSTRAP_SERVERS``  where events go and come from; without it they wait in the outbox.
 ``DJANGO_DEBUG``          1 for tracebacks in the browser.
 ``DJANGO_HTTPS``          1 behind TLS: redirects, secure cookies, HSTS; then DJANGO_SECRET_KEY must be set.
 ``DJANGO_SECRET_KEY``     any long random text; without it (and without DJANGO_HTTPS) a published one is used.
@@ -10,6 +11,7 @@
 ``DEMO_LEASE_SECONDS``    how long after a crash a payout is free to be retried; by default 10.
 ``DEMO_OBJECTS``          the folder of the reports that are uploaded; by default ``demo-objects`` beside ``manage.py``.
 ``DEMO_FAULTS``           1 obeys the header X-Demo-Fault, and passes X-Bank-Fault on to the bank.
+``DEMO_KILL_CONSUMER_AT`` with DEMO_FAULTS, the number of the event that a consumer dies at; 0 for none.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from demo_project.servers import EMBEDDED_KAFKA_OPTIONS
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -51,10 +55,18 @@ def _secret_key() -> str:
     return key
 
 
+def kafka_brokers(bootstrap_servers: str) -> dict[str, dict[str, Any]]:
+    """Return IDEMPOTENCY_BROKERS for a Kafka."""
+    # It may be the one that comes along, and these suit any other.
+    options = {"bootstrap_servers": bootstrap_servers, **EMBEDDED_KAFKA_OPTIONS}
+    return {"default": {"BACKEND": "django_idempotency.contrib.kafka.KafkaBroker", "OPTIONS": options}}
+
+
 DEBUG = _is_on("DJANGO_DEBUG")
 HTTPS = _is_on("DJANGO_HTTPS")
 DEMO_FAULTS = _is_on("DEMO_FAULTS")
 DEMO_BANK_URL = os.environ.get("DEMO_BANK_URL", "")
+DEMO_KILL_CONSUMER_AT = int(os.environ.get("DEMO_KILL_CONSUMER_AT", "0"))
 DEMO_LEASE_SECONDS = float(os.environ.get("DEMO_LEASE_SECONDS", "10"))
 SECRET_KEY = _secret_key()
 ALLOWED_HOSTS = os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
@@ -77,6 +89,9 @@ if os.environ.get("REDIS_URL"):
             "OPTIONS": {"cache": "idempotency"},
         }
     }
+
+if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+    IDEMPOTENCY_BROKERS = kafka_brokers(os.environ["KAFKA_BOOTSTRAP_SERVERS"])
 
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0

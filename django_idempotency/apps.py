@@ -27,11 +27,12 @@ class IdempotencyConfig(AppConfig):
 
 
 def _register_retentions() -> None:
-    """Have what the rooms keep purged, that of the audit wherever records are: it does not know the stores."""
+    """Have what the rooms keep purged, that of the audit wherever records are, and what waits told to monitors."""
     from django_idempotency.audit import retentions as of_audit
     from django_idempotency.jobs import retentions as of_jobs
     from django_idempotency.purging import store_aliases
-    from django_idempotency.streams import floors  # noqa: F401 - registers itself
+    from django_idempotency.streams import boards, floors  # noqa: F401 - floors register themselves
 
     of_audit.register(store_aliases)
     of_jobs.register()
+    boards.register_board()

@@ -25,6 +25,7 @@ from django_idempotency.reprocessing.checks import check_projections
 from django_idempotency.rest_framework import IdempotencyMixin
 from django_idempotency.stores import get_store
 from django_idempotency.stores.caches import check_deployment
+from django_idempotency.streams.checks import check_retention, check_streams
 from django_idempotency.writes.checks import check_upserts
 
 Messages = Iterator[checks.CheckMessage]
@@ -40,6 +41,8 @@ def register_all() -> None:
     checks.register(check_jobs, "idempotency")
     checks.register(check_objects, "idempotency")
     checks.register(check_projections, "idempotency")
+    checks.register(check_streams, "idempotency")
+    checks.register(check_retention, "idempotency", deploy=True)
     checks.register(check_deployment, "idempotency", deploy=True)
 
 
@@ -65,6 +68,11 @@ def _wrong_values() -> Messages:
         ("AUDIT_TTL", "at least one second", lambda value: _seconds(value) >= 1),
         ("ROLLUP_TTL", "at least one second", lambda value: _seconds(value) >= 1),
         ("JOB_RUNS_TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("OUTBOX_TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("INBOX_TTL", "at least one second", lambda value: _seconds(value) >= 1),
+        ("BROKER_RETENTION", "None or at least one second", lambda value: value is None or _seconds(value) >= 1),
+        ("BROKERS", "a dict of dicts", lambda value: isinstance(value, dict)),
+        ("MAX_EVENT", "an integer, at least 1", lambda value: isinstance(value, int) and value >= 1),
         ("CLEANUP_INTERVAL", "at least one second", lambda value: _seconds(value) >= 1),
         ("ENCRYPTION_KEYS", "a tuple of secrets, newest first", lambda value: not value or _are_texts(value)),
         ("CIPHER", "a dotted path", lambda value: isinstance(value, str) and "." in value),

@@ -42,5 +42,5 @@ def _define(topic: str) -> None:
     KafkaSubscription.commit = commit_or_wait  # type: ignore[method-assign]
 
 
-if "TEST_TOPIC" in os.environ:
+if os.environ.get("TEST_TOPIC"):
     _define(os.environ["TEST_TOPIC"])

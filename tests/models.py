@@ -36,5 +36,6 @@ class Document(models.Model):
 
 
 # Models of one room's tests, to be found by Django with the others.
+from tests.campaigns.streaming.models import RunningTotal  # noqa: E402, F401
 from tests.reprocessing.models import Entry, NamedTotal, Total  # noqa: E402, F401
 from tests.streams.models import Handled, PositionedSum, Sum  # noqa: E402, F401

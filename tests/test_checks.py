@@ -121,6 +121,11 @@ def test_an_unknown_setting_is_an_error_with_a_suggestion() -> None:
         ("CLEANUP_INTERVAL", timedelta(0)),
         ("ENCRYPTION_KEYS", "a single text"),
         ("CIPHER", None),
+        ("OUTBOX_TTL", 0),
+        ("INBOX_TTL", "14d"),
+        ("BROKER_RETENTION", 0),
+        ("BROKERS", []),
+        ("MAX_EVENT", 0),
     ],
 )
 def test_a_wrong_value_is_an_error(name: str, value: Any) -> None:

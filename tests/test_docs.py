@@ -14,6 +14,7 @@ from django.core.management import get_commands
 from django_idempotency.conf import PREFIX, SETTING_NAMES
 from django_idempotency.core.policies import Policy
 from django_idempotency.http.problems import every_problem
+from django_idempotency.streams.sinks import registry
 from tests import models, views
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +25,8 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 @pytest.fixture
 def _shop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The project that the examples belong to."""
+    """The project that the examples belong to, and leave as it was."""
+    monkeypatch.setattr(registry, "_sinks", list(registry._sinks))
     for name, content in {
         "shop": {},
         "shop.models": {"Payment": models.Payment},

@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.admin.desk import masked, short
 from django_idempotency.admin.finding import digest_range
-from django_idempotency.admin.leaps import names
+from django_idempotency.admin.names import LeapFilter
 from django_idempotency.admin.tables import Table
 from django_idempotency.admin.timeline import timeline_of_runs
 from django_idempotency.core.layers import JOB_SCOPE
@@ -28,19 +28,11 @@ else:
     _RunAdmin = _QueuedAdmin = admin.ModelAdmin
 
 
-class JobFilter(admin.SimpleListFilter):
-    """The job, of those that have rows: they are found by leaps along an index, one for each name."""
+class JobFilter(LeapFilter):
+    """The job, of those that have rows."""
 
     title = _("job")
     parameter_name = "job"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the names."""
-        return [(name, name) for name in names(model_admin.get_queryset(request), "job")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow the rows down to one job."""
-        return queryset.filter(job=self.value()) if self.value() else queryset
 
 
 class JobDesk(Table):

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 from django_idempotency.admin.desk import short
-from django_idempotency.admin.leaps import names
+from django_idempotency.admin.names import LeapFilter
 from django_idempotency.admin.tables import Table
 from django_idempotency.models import DedupEntry, DedupInterval
 
@@ -24,20 +24,11 @@ else:
 _DIGITS = re.compile("[0-9a-f]{8,64}")
 
 
-class NameFilter(admin.SimpleListFilter):
-    """The window, of those that have rows: they are found by leaps along an index, one for each name."""
+class NameFilter(LeapFilter):
+    """The window, of those that have rows."""
 
     title = _("window")
     parameter_name = "name"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Return the names."""
-        rows = model_admin.get_queryset(request)
-        return [(name, name) for name in names(rows)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Narrow the rows down to one window."""
-        return queryset.filter(name=self.value()) if self.value() else queryset
 
 
 class WindowDesk(Table):

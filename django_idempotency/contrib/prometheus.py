@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from threading import Lock
 from typing import Any
@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from django_idempotency import signals
 from django_idempotency.audit.commits import after_commit, at_once, when_true
 from django_idempotency.conf import settings
+from django_idempotency.gauges import Board, registered
 
 logger = logging.getLogger("django_idempotency")
 
@@ -220,29 +221,49 @@ class StandingCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield gauges."""
-        from django_idempotency.stores.standing import standings  # models can be imported only now
+        yield from _looked_up("records", _record_gauges)
+        for board in registered():
+            yield from _looked_up(board.name, partial(_board_gauges, board))
 
-        try:
-            found = list(standings())
-        except DatabaseError:
-            logger.exception("The standing of the records cannot be told")
-            return
-        records = GaugeMetricFamily(
-            "idempotency_records", "Records; on PostgreSQL about so many completed.", labels=["database", "status"]
-        )
-        stuck = GaugeMetricFamily("idempotency_stuck_records", "Leases that have lapsed.", labels=["database"])
-        oldest = GaugeMetricFamily(
-            "idempotency_oldest_waiting_seconds", "Age of the oldest not completed.", labels=["database", "status"]
-        )
-        lag = GaugeMetricFamily("idempotency_purge_lag_seconds", "Time past the oldest expiry.", labels=["database"])
-        for standing in found:
-            for status, count in standing.records.items():
-                records.add_metric([standing.database, status], count)
-            for status, age in standing.oldest_waiting.items():
-                oldest.add_metric([standing.database, status], age)
-            stuck.add_metric([standing.database], standing.stuck)
-            lag.add_metric([standing.database], standing.purge_lag)
-        yield from (records, stuck, oldest, lag)
+
+def _looked_up(what: str, look: Callable[[], list[Metric]]) -> list[Metric]:
+    """Return gauges, none where the database cannot tell them."""
+    try:
+        return look()
+    except DatabaseError:
+        logger.exception("The standing of the %s cannot be told", what)
+        return []
+
+
+def _record_gauges() -> list[Metric]:
+    from django_idempotency.stores.standing import standings  # models can be imported only now
+
+    records = GaugeMetricFamily(
+        "idempotency_records", "Records; on PostgreSQL about so many completed.", labels=["database", "status"]
+    )
+    stuck = GaugeMetricFamily("idempotency_stuck_records", "Leases that have lapsed.", labels=["database"])
+    oldest = GaugeMetricFamily(
+        "idempotency_oldest_waiting_seconds", "Age of the oldest not completed.", labels=["database", "status"]
+    )
+    lag = GaugeMetricFamily("idempotency_purge_lag_seconds", "Time past the oldest expiry.", labels=["database"])
+    for standing in standings():
+        for status, count in standing.records.items():
+            records.add_metric([standing.database, status], count)
+        for status, age in standing.oldest_waiting.items():
+            oldest.add_metric([standing.database, status], age)
+        stuck.add_metric([standing.database], standing.stuck)
+        lag.add_metric([standing.database], standing.purge_lag)
+    return [records, stuck, oldest, lag]
+
+
+def _board_gauges(board: Board) -> list[Metric]:
+    families = {
+        gauge: GaugeMetricFamily(f"idempotency_{gauge.name}", gauge.text, labels=["database", *gauge.labels])
+        for gauge in board.gauges
+    }
+    for alias, reading in board.readings():
+        families[reading.gauge].add_metric([alias, *reading.values], reading.value)
+    return list(families.values())
 
 
 @require_safe

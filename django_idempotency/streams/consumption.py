@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from random import uniform
 from threading import Event as Flag
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import InterfaceError, OperationalError, connections
 
 from django_idempotency.statements import is_enclosed
 from django_idempotency.streams.batches import Applier, Batch, Counts, Poison
@@ -52,6 +52,7 @@ class Consumption:
         self._until_caught_up = until_caught_up
         self._targets: dict[int, int] | None = None
         self._rewound: set[int] = set()
+        self._is_lost = False
         self._next: dict[int, int] = {}
         self.total = Counts()
 
@@ -62,14 +63,16 @@ class Consumption:
         """
         pause = 0.0
         while not stop.wait(pause):
+            handled = self.total.total()
             try:
                 if self._session(stop, on_batch):
                     break
             except (Behind, PositionLost) as error:
-                pause = _longer(pause)
+                self._is_lost = isinstance(error, PositionLost)
+                pause = _longer(0 if self.total.total() > handled else pause)
                 logger.warning("%s goes on from what is handled: %s", self._sink.name, error)
-            except (BrokerUnavailable, UnknownTopic, DatabaseError, InterfaceError) as error:
-                pause = _longer(pause)
+            except (BrokerUnavailable, UnknownTopic, OperationalError, InterfaceError) as error:
+                pause = _longer(0 if self.total.total() > handled else pause)
                 logger.warning("%s waits %.1f s, nothing is lost: %s", self._sink.name, pause, error)
                 self._let_go()
         return self.total
@@ -96,7 +99,9 @@ class Consumption:
                 logger.warning("%s waits %.1f s for the broker, nothing is lost: %s", self._sink.name, pause, error)
                 stop.wait(pause)
                 continue
-            pause = 0.0
+            if pause:  # the log may be another one now, whose records are not to be taken for what comes next
+                self._offsets.verify(subscription.assigned())
+                pause = 0.0
             if records:
                 on_batch(self._apply(subscription, records))
                 verified = time.monotonic()
@@ -123,17 +128,18 @@ class Consumption:
     def _starts(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Return from where to read; a rewind is for the first time that a partition is given to this member."""
         fresh = set(partitions) - self._rewound if self._rewind else set()
-        starts = self._offsets.starts(fresh, self._rewind) if fresh else {}
+        starts = self._offsets.starts(fresh, self._rewind, is_lost=self._is_lost) if fresh else {}
         if known := set(partitions) - fresh:
-            starts |= self._offsets.starts(known)
+            starts |= self._offsets.starts(known, is_lost=self._is_lost)
         self._rewound |= fresh
+        self._is_lost = False
         self._next.update(starts)
         return starts
 
     def _is_caught_up(self, subscription: Subscription) -> bool:
         targets, assigned = self._targets or {}, set(subscription.assigned())
-        if self._rewind and not assigned:
-            return False
+        if self._rewind and not self._rewound >= (set(self._rewind.offsets) or targets.keys()):
+            return False  # what others read meanwhile is not read again by them
         read = {p: max(self._next.get(p, 0), subscription.position(p) or 0) for p in assigned}
         if any(at < targets.get(partition, 0) for partition, at in read.items()):
             return False

@@ -121,6 +121,6 @@ def _data(record: Record, content_type: str) -> Any:
 def _time(headers: Mapping[str, str]) -> datetime | None:
     try:
         at = datetime.fromisoformat(headers[TIME])
-    except (KeyError, ValueError):
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (KeyError, ValueError, OverflowError):
         return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import router
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min
 
 from django_idempotency.streams.brokers import get_broker
 from django_idempotency.streams.errors import BrokerUnavailable, UnknownTopic
@@ -43,16 +43,13 @@ class PartitionLag:
 def outbox(using: str | None = None) -> OutboxFigures:
     """Count what waits and what is parked."""
     alias = using or router.db_for_write(OutboxEvent)
-    rows = OutboxEvent.objects.using(alias).exclude(status=OutboxEvent.Status.PUBLISHED)
-    counts = rows.aggregate(
-        pending=Count("pk", filter=Q(status=OutboxEvent.Status.PENDING)),
-        oldest=Min("created_at", filter=Q(status=OutboxEvent.Status.PENDING)),
-        parked=Count("pk", filter=Q(status=OutboxEvent.Status.PARKED)),
-    )
+    # Each of the two is served by an index of its own; what is published is many times as much.
+    rows = OutboxEvent.objects.using(alias)
+    counts = rows.pending().aggregate(pending=Count("pk"), oldest=Min("created_at"))
     return OutboxFigures(
         pending=counts["pending"],
         oldest_pending_at=counts["oldest"],
-        parked=counts["parked"],
+        parked=rows.parked().count(),
         parked_events=ParkedEvent.objects.using(alias).parked().count(),
     )
 

@@ -67,6 +67,7 @@ class OutboxEvent(models.Model):
     class Meta:
         verbose_name = _("outbox event")
         verbose_name_plural = _("outbox events")
+        permissions: ClassVar = [("settle_outboxevent", "Can retry or drop events that the broker has refused")]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["event_id"], name="idempotency_outboxevent_event"),
         ]
@@ -215,6 +216,7 @@ class ParkedEvent(models.Model):
     class Meta:
         verbose_name = _("parked event")
         verbose_name_plural = _("parked events")
+        permissions: ClassVar = [("settle_parkedevent", "Can retry or drop parked events")]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["group", "topic", "partition", "epoch", "offset"], name="idempotency_parked_position"

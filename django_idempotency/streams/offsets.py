@@ -61,10 +61,13 @@ class Offsets:
             rows, update_conflicts=True, unique_fields=["group", "topic", "partition"], update_fields=list(_MOVED)
         )
 
-    def starts(self, partitions: Collection[int], rewind: Rewind | None = None) -> dict[int, int]:
+    def starts(
+        self, partitions: Collection[int], rewind: Rewind | None = None, *, is_lost: bool = False
+    ) -> dict[int, int]:
         """Return from where to read partitions that were given to this member; see to it that they have rows.
 
-        Where the log of a partition begins anew, or has lost what was not read yet, that is told.
+        Where the log of a partition begins anew, or has lost what was not read yet, that is told. ``is_lost``: the
+        broker has refused a position.
         """
         sink = self._sink
         broker = get_broker(sink.broker)
@@ -74,8 +77,10 @@ class Offsets:
         with transaction.atomic(using=sink.alias):
             self._create(partitions, bounds, incarnation, wanted)
             rows = self.lock(partitions)
+            if any(row.next_offset > bounds.get(partition, (0, 0))[1] for partition, row in rows.items()):
+                bounds = broker.bounds(sink.topic)  # they may be from before what a rival has read meanwhile
             for partition, row in rows.items():
-                self._examine(row, bounds.get(partition, (0, 0)), incarnation)
+                self._examine(row, bounds.get(partition, (0, 0)), incarnation, is_lost=is_lost)
                 if wanted.get(partition, 0) > row.next_offset:
                     self._move(row, wanted[partition], "skipped", "reading begins behind what is handled")
             self.save(rows.values())
@@ -87,7 +92,7 @@ class Offsets:
         bounds, incarnation = broker.bounds(topic), broker.incarnation(topic)
         for row in self.rows.filter(partition__in=partitions):
             _, end = bounds.get(row.partition, (0, 0))
-            if row.next_offset > end or _is_other(row, incarnation):
+            if _is_other(row, incarnation) or _is_cut(row, end, incarnation, is_lost=False):
                 raise PositionLost(f"{topic}/{row.partition} begins anew.")
 
     def _create(
@@ -117,13 +122,13 @@ class Offsets:
             incarnation=incarnation,
         )
 
-    def _examine(self, row: ConsumerOffset, bounds: tuple[int, int], incarnation: str) -> None:
+    def _examine(self, row: ConsumerOffset, bounds: tuple[int, int], incarnation: str, *, is_lost: bool) -> None:
         """Compare what is known of a partition with what the broker has."""
         first, end = bounds
-        is_other = _is_other(row, incarnation)
+        begins_anew = _is_other(row, incarnation) or _is_cut(row, end, incarnation, is_lost=is_lost)
         row.incarnation = incarnation or row.incarnation
-        row.end_offset = end
-        if is_other or row.next_offset > end:
+        row.end_offset = end if begins_anew else max(end, row.next_offset)
+        if begins_anew:
             # What the inbox knows is not handled again.
             row.epoch += 1
             self._move(row, first, "restarted", f"the log ends at {end}, before or apart from what was read")
@@ -150,3 +155,13 @@ class Offsets:
 def _is_other(row: ConsumerOffset, incarnation: str) -> bool:
     """Tell whether the topic was made anew, where that can be told."""
     return bool(incarnation and row.incarnation and incarnation != row.incarnation)
+
+
+def _is_cut(row: ConsumerOffset, end: int, incarnation: str, *, is_lost: bool) -> bool:
+    """Tell whether the log ends before what was read from it.
+
+    A broker may tell of an end late. Where the topic is known to be the same, that alone is no sign: a position that
+    really is behind the end is refused.
+    """
+    is_same = bool(incarnation and incarnation == row.incarnation)
+    return row.next_offset > end and (is_lost or not is_same)

@@ -74,6 +74,11 @@ def drop_parked(rows: models.QuerySet[OutboxEvent], *, actor: str, reason: str) 
     return _decide(rows, "dropped", actor=actor, reason=reason)
 
 
+def publish_again(rows: models.QuerySet[OutboxEvent], *, actor: str, reason: str) -> int:
+    """Have events sent again that a broker has lost; return how many. Consumers know those that they have handled."""
+    return _decide(rows, "published_again", actor=actor, reason=reason)
+
+
 def lane_of(topic: str, business_key: str) -> int:
     """Return the share that a key is in; whatever runs must agree on it."""
     return zlib.crc32(f"{topic}\0{business_key}".encode()) % LANES
@@ -139,18 +144,19 @@ def _decide(rows: models.QuerySet[OutboxEvent], action: str, *, actor: str, reas
         raise ValueError("A decision needs an actor and a reason.")
     alias = rows.db if rows._db else router.db_for_write(OutboxEvent)  # type: ignore[attr-defined]
     with transaction.atomic(using=alias):
-        parked = OutboxEvent.objects.using(alias).filter(pk__in=rows.values("pk")).parked()
-        topics = sorted(set(parked.values_list("topic", flat=True)))
-        count = _act(parked, action)
+        chosen = OutboxEvent.objects.using(alias).filter(pk__in=rows.values("pk"))
+        chosen = chosen.published() if action == "published_again" else chosen.parked()
+        topics = sorted(set(chosen.values_list("topic", flat=True)))
+        count = _act(chosen, action)
         for topic in topics:
             _tell(alias, topic, action, actor=actor, reason=reason)
     return count
 
 
-def _act(parked: models.QuerySet[OutboxEvent], action: str) -> int:
+def _act(chosen: models.QuerySet[OutboxEvent], action: str) -> int:
     if action == "dropped":
-        return parked.delete()[0]
-    return parked.update(status=OutboxEvent.Status.PENDING, attempts=0, error="")
+        return chosen.delete()[0]
+    return chosen.update(status=OutboxEvent.Status.PENDING, attempts=0, error="", published_at=None)
 
 
 def _tell(alias: str, topic: str, action: str, *, actor: str, reason: str) -> None:

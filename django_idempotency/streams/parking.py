@@ -21,9 +21,8 @@ Kind, Status = ParkedEvent.Kind, ParkedEvent.Status
 
 def described(error: BaseException) -> str:
     """Return what to tell of an error."""
-    if isinstance(error, EventRejected):
-        return str(error)[:_LONGEST_REASON]
-    return f"{type(error).__name__}: {error}"[:_LONGEST_REASON].replace("\0", "\\0")
+    text = str(error) if isinstance(error, EventRejected) else f"{type(error).__name__}: {error}"
+    return _storable(text)[:_LONGEST_REASON]
 
 
 def parked(sink: Sink, record: Record, kind: str, error: BaseException, *, epoch: int, event: Event | None) -> Any:
@@ -35,10 +34,13 @@ def parked(sink: Sink, record: Record, kind: str, error: BaseException, *, epoch
         offset=record.offset,
         epoch=epoch,
         event_id=event.event_id if event else None,
-        business_key=event.business_key if event else _shown(record.key),
+        business_key=event.business_key if event else _shown(record.key)[:LONGEST_KEY],
         record_key=record.key,
         payload=record.value,
-        headers=[[name, (value or b"").decode(errors="backslashreplace")] for name, value in record.headers],
+        headers=[
+            [_storable(name), _storable((value or b"").decode(errors="backslashreplace"))]
+            for name, value in record.headers
+        ],
         recorded_at=record.at,
         kind=kind,
         reason=described(error),
@@ -145,5 +147,10 @@ def _tell(alias: str, row: ParkedEvent, action: str, *, actor: str, reason: str)
     )
 
 
-def _shown(key: bytes | None) -> str:
-    return (key or b"").decode(errors="backslashreplace").replace("\0", "\\0")[:LONGEST_KEY]
+def _shown(value: bytes | None) -> str:
+    return _storable((value or b"").decode(errors="backslashreplace"))
+
+
+def _storable(text: str) -> str:
+    """Escape what PostgreSQL has no place for in texts."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import uniform
 from threading import Event as Flag
 
-from django.db import DatabaseError, InterfaceError, connections, models, router, transaction
+from django.db import InterfaceError, OperationalError, connections, models, router, transaction
 
 from django_idempotency.signals import batch_answered
 from django_idempotency.statements import is_enclosed
@@ -72,7 +72,7 @@ class Relay:
         while not stop.wait(pause):
             try:
                 done = self.run_once()
-            except (BrokerUnavailable, DatabaseError, InterfaceError) as error:
+            except (BrokerUnavailable, OperationalError, InterfaceError) as error:
                 pause = _longer(pause)
                 logger.warning("The relay waits %.1f s, nothing is lost: %s", pause, error)
                 self._let_go()

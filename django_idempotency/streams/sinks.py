@@ -52,6 +52,9 @@ class Sink:
         """Topic and group, as signals tell of them."""
         return f"{self.topic}/{self.group}"
 
+    def __str__(self) -> str:
+        return self.name
+
     def handle(self, events: Sequence[Event], context: Context) -> None:
         """Handle events, each new to this group, in order. What it raises undoes them all."""
         raise NotImplementedError

@@ -29,6 +29,8 @@ SPOKEN = [
     PACKAGE / "jobs" / "models.py",
     PACKAGE / "reprocessing" / "models.py",
     PACKAGE / "stores" / "models.py",
+    PACKAGE / "streams" / "models.py",
+    PACKAGE / "streams" / "projections.py",
     PACKAGE / "writes" / "models.py",
     PACKAGE / "apps.py",
 ]

@@ -32,8 +32,8 @@ LISTED = (
     [
         (
             "True",
-            "['AuditEvent', 'DedupEntry', 'DedupInterval', 'Generation', 'JobRun', 'QueuedJob', 'Record', 'Rollup', "
-            "'WatermarkRow']",
+            "['AuditEvent', 'ConsumedEvent', 'ConsumerOffset', 'DedupEntry', 'DedupInterval', 'Generation', 'JobRun', "
+            "'OutboxEvent', 'ParkedEvent', 'QueuedJob', 'Record', 'Rollup', 'WatermarkRow']",
         ),
         ("False", "[]"),
     ],

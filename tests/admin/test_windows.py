@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from django_idempotency.admin.leaps import names
+from django_idempotency.admin.names import names
 from django_idempotency.models import DedupEntry, DedupInterval
 
 HOSTILE = "<script>alert(1)</script>"

@@ -1,6 +1,7 @@
 """``python -m tests.benchmarks [NAME]``: figures of the kind that a deployment would see.
 
-NAME is one of ``speed``, ``growth``, ``purge``, ``windows``, ``upsert``, ``objects``, ``jobs`` and ``queues``.
+NAME is one of ``speed``, ``growth``, ``purge``, ``windows``, ``upsert``, ``objects``, ``jobs``, ``queues``
+and ``streams``.
 PostgreSQL (15 or later) is the one of ``DATABASE_URL``, whose user must be a superuser, else one that is started and
 deleted; wrk sends the requests, gunicorn takes them. With ``--redis`` the protected view has Redis in front: that of
 ``REDIS_URL``, else one that is started and ends with this. Ends with status 1 where a run was invalid (a request
@@ -23,7 +24,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from demo_project.servers import ServerUnavailable, redis_url
-from tests.benchmarks import growth, jobs, objects, purge, queues, speed, upsert, windows
+from tests.benchmarks import growth, jobs, objects, purge, queues, speed, streams, upsert, windows
 from tests.benchmarks.benches import Options, bench
 from tests.benchmarks.load import WrkMissing, find_wrk
 from tests.benchmarks.reports import Report, environment
@@ -38,6 +39,7 @@ BENCHMARKS = {
     "objects": objects.run,
     "jobs": jobs.run,
     "queues": queues.run,
+    "streams": streams.run,
 }
 
 
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=int, default=3, help="length of one run, default: 3")
     parser.add_argument("--workers", type=int, default=2, help="of gunicorn, default: 2")
     parser.add_argument("--threads", type=int, default=4, help="of each worker, default: 4")
-    records = "of growth (default: 1000000), purge (2000000), upsert (20000), queues (500)"
+    records = "of growth (default: 1000000), purge (2000000), upsert and streams (20000), queues (500)"
     parser.add_argument("--records", type=int, help=records)
     parser.add_argument("--seed", type=int, help="of the shuffled order, default: a random one")
     parser.add_argument("--prepared", action="store_true", help="with OPTIONS['prepare_threshold'] = 0 in DATABASES")

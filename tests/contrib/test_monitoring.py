@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from django_idempotency.contrib.prometheus import Meters, StandingCollector
 from django_idempotency.models import Record
-from tests.contrib.standing import add_records
+from tests.contrib.standing import add_records, add_streams
 
 FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
 RULES = FOLDER / "rules.yml"
@@ -33,6 +33,7 @@ def run(*arguments: str, text: str = "") -> str:
 def shown(db: None) -> str:
     """Everything that can be shown, once."""
     add_records()
+    add_streams()
     registry = CollectorRegistry()
     made = Meters(registry)
     for counter in vars(made).values():
@@ -67,7 +68,7 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(shown: str) -> None:
 
 @promtool
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
-    assert "SUCCESS: 11 rules found" in run("check", "rules", "--lint-fatal", str(RULES))
+    assert "SUCCESS: 15 rules found" in run("check", "rules", "--lint-fatal", str(RULES))
 
 
 @promtool
@@ -104,6 +105,6 @@ def test_every_metric_is_documented_and_on_the_dashboard_or_in_a_rule(shown: str
     text = (FOLDER.parent / "monitoring.md").read_text()
     used = " ".join(queries()) + RULES.read_text()
     metrics = {line.split()[2] for line in shown.splitlines() if line.startswith("# TYPE") and "_created" not in line}
-    assert len(metrics) == 14
+    assert len(metrics) == 20
     assert [metric for metric in sorted(metrics) if f"`{metric}" not in text] == []
     assert [metric for metric in sorted(metrics) if metric not in used] == []

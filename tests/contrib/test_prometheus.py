@@ -212,6 +212,7 @@ def test_a_database_that_is_gone_takes_no_counter_with_it(
         raise DatabaseError("gone")
 
     monkeypatch.setattr("django_idempotency.stores.standing.standings", gone)
+    monkeypatch.setattr(prometheus, "registered", tuple)
     with caplog.at_level(logging.ERROR):
         assert list(prometheus.StandingCollector().collect()) == []
     assert "cannot be told" in caplog.text

@@ -57,6 +57,7 @@ class ChargeContract:
         assert (second.status_code, second.content) == (first.status_code, first.content)
         assert second.headers["Location"] == first.headers["Location"]
         assert rows("demo_charge", user_id) == [first.json()["id"]]
+        assert len(rows("idempotency_outboxevent", user_id)) == 1
 
     def test_a_key_is_required(self, alice, rows, user_id):
         response = alice.post(self.path, json={"user_id": user_id, "amount_cents": 1})

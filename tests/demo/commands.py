@@ -14,7 +14,7 @@ MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 
 def environment(database_url: str | None, **variables: str) -> dict[str, str]:
     """Return what a process of the demo is started with."""
-    dropped = ("DATABASE_URL", "DEMO_FAULTS", "REDIS_URL")
+    dropped = ("DATABASE_URL", "DEMO_FAULTS", "KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL")
     inherited = {name: value for name, value in os.environ.items() if name not in dropped}
     inherited["DEMO_OBJECTS"] = _objects()
     chosen = {} if database_url is None else {"DATABASE_URL": database_url}

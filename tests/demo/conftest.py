@@ -46,7 +46,8 @@ def rows(seeded_url: str) -> Callable[[str, str], list[str]]:
 
     def ids(table: str, user_id: str) -> list[str]:
         with closing(_connect(seeded_url)) as connection:
-            column = "account" if table == "demo_banktransaction" else "user_id"
+            columns = {"demo_banktransaction": "account", "idempotency_outboxevent": "business_key"}
+            column = columns.get(table, "user_id")
             found = connection.execute(f"SELECT id FROM {table} WHERE {column} = '{user_id}'")
             return [row[0] for row in found.fetchall()]
 

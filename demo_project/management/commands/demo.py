@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, cast
 
@@ -13,6 +16,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import connection
+from django.test.utils import override_settings
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -21,9 +25,10 @@ from demo_project.clients import PATH, TOKEN, new_key
 from demo_project.models import BankTransaction, Charge, Fact, Invoice, Payout, Receipt
 from demo_project.reports import Report
 from demo_project.results import Facts
-from demo_project.scenarios import SCENARIOS, play
-from demo_project.servers import ServerUnavailable, run_on_embedded_postgresql
+from demo_project.scenarios import NEED_A_BROKER, SCENARIOS, play
+from demo_project.servers import EmbeddedKafka, ServerUnavailable, embedded_kafka, run_on_embedded_postgresql
 from demo_project.serving import Server, ServerFailed, free_port, is_free, serving, serving_bank
+from demo_project.settings import kafka_brokers
 
 _SERVED_WITH = {
     "DEMO_FAULTS": "1",
@@ -72,9 +77,33 @@ class Command(BaseCommand):
             raise CommandError(f"The port {port} is in use.")
         self.check()
         call_command("demo_seed", verbosity=0)
+        with self._broker() as left_out:
+            self._serve(port, options, left_out)
+
+    @contextmanager
+    def _broker(self) -> Iterator[frozenset[str]]:
+        """Have a broker that the settings name; yield the scenarios that have to do without one."""
+        if hasattr(settings, "IDEMPOTENCY_BROKERS"):
+            yield frozenset()
+            return
+        try:
+            broker = _started_broker()
+        except (ServerUnavailable, ImportError) as error:
+            names = ", ".join(sorted(NEED_A_BROKER))
+            self.stderr.write(self.style.WARNING(f"Left out: {names}. {error}"))
+            yield NEED_A_BROKER
+            return
+        os.environ["KAFKA_BOOTSTRAP_SERVERS"] = broker.bootstrap_servers  # of the processes that are started
+        try:
+            with override_settings(IDEMPOTENCY_BROKERS=kafka_brokers(broker.bootstrap_servers)):
+                yield frozenset()
+        finally:
+            broker.stop()
+
+    def _serve(self, port: int, options: dict[str, Any], left_out: frozenset[str]) -> None:
         with serving_bank() as bank_url, serving(port, {**_SERVED_WITH, "DEMO_BANK_URL": bank_url}) as server:
             try:
-                report = self._play(server, bank_url)
+                report = self._play(server, bank_url, left_out)
             except Exception:
                 self._show_log(server)
                 raise
@@ -89,12 +118,13 @@ class Command(BaseCommand):
     def _show_log(self, server: Server) -> None:
         self.stderr.write(f"The server's log: {server.log}")
 
-    def _play(self, server: Server, bank_url: str) -> Report:
+    def _play(self, server: Server, bank_url: str, left_out: frozenset[str]) -> Report:
         started, results = time.monotonic(), list[Facts]()
         ledger_of = partial(ledger, bank_url)
         with _progress() as progress:
-            task = progress.add_task("", total=len(SCENARIOS))
-            for scenario in SCENARIOS:
+            scenarios = [scenario for scenario in SCENARIOS if scenario not in left_out]
+            task = progress.add_task("", total=len(scenarios))
+            for scenario in scenarios:
                 progress.update(task, description=scenario)
                 results.append(play(scenario, server.url, _rows_of, ledger_of))
                 progress.advance(task)
@@ -126,6 +156,13 @@ def _rows_of(user_id: str) -> tuple[str, ...]:
     lines = BankTransaction.objects.filter(account=user_id).values_list("id", flat=True)
     facts = Fact._default_manager.filter(biz_key__startswith=f"{user_id}-").values_list("biz_key", flat=True)
     return (*(found for rows in ids for found in rows.filter(user_id=user_id)), *map(str, lines), *facts)
+
+
+def _started_broker() -> EmbeddedKafka:
+    """Start a broker if there is a client to speak to it. Raises ServerUnavailable, ImportError."""
+    import confluent_kafka  # noqa: F401
+
+    return embedded_kafka()
 
 
 def _progress() -> Progress:

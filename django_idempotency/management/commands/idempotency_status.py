@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from django_idempotency.audit.figures import answered, duplicate_rate, summed_until
+from django_idempotency.gauges import registered
 from django_idempotency.management.stores import database_store
 from django_idempotency.models import AuditEvent, Record
 from django_idempotency.stores.figures import Amount, Standing, bytes_of, executed, standing, total
@@ -61,7 +62,7 @@ class Command(BaseCommand):
 def status(alias: str) -> dict[str, Any]:
     """Return all figures of a database; those of the last 24 hours begin with a full hour once sums are kept."""
     now = timezone.now()
-    return {**_records(standing(alias)), **_sizes(alias), **_requests(alias, now - _DAY)}
+    return {**_records(standing(alias)), **_gauges(alias), **_sizes(alias), **_requests(alias, now - _DAY)}
 
 
 def _records(seen: Standing) -> dict[str, Any]:
@@ -74,6 +75,25 @@ def _records(seen: Standing) -> dict[str, Any]:
         "oldest_waiting_seconds": _seconds(seen.oldest_waiting),
         "oldest_expired_seconds": _seconds(seen.oldest_expired),
     }
+
+
+def _gauges(alias: str) -> dict[str, Any]:
+    """Return what the rooms register, by gauge and labels; those without labels are plain numbers."""
+    told: dict[str, Any] = {}
+    for board in registered():
+        if alias in board.aliases():
+            told |= {gauge.name: {} if gauge.labels else None for gauge in board.gauges}
+            for reading in board.read(alias):
+                value = _whole(reading.value)
+                if reading.values:
+                    told[reading.gauge.name][" / ".join(reading.values)] = value
+                else:
+                    told[reading.gauge.name] = value
+    return told
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else round(value, 1)
 
 
 def _sizes(alias: str) -> dict[str, Any]:
