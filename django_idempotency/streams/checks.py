@@ -36,14 +36,14 @@ def _brokers() -> Messages:
         try:
             yield from get_broker(alias).check(alias)
         except (ImproperlyConfigured, TypeError) as error:
-            yield checks.Error(f"The broker {alias!r} cannot be made: {error}", id="idempotency.E110")
+            yield checks.Error(f"The broker {alias!r} cannot be made: {error}", id="idempotency.E120")
 
 
 def _twins() -> Messages:
     for name, count in Counter(sink.name for sink in registry.all()).items():
         if count > 1:
             yield checks.Error(
-                f"{count} consumers are {name}.", hint="Give each a group of its own.", id="idempotency.E111"
+                f"{count} consumers are {name}.", hint="Give each a group of its own.", id="idempotency.E121"
             )
 
 
@@ -52,13 +52,13 @@ def _sink(sink: Sink) -> Messages:
         yield checks.Error(
             f"The consumer {sink.name} reads the broker {sink.broker!r}, which IDEMPOTENCY_BROKERS does not have.",
             obj=sink,
-            id="idempotency.E112",
+            id="idempotency.E122",
         )
     if not sink.topic or not sink.group or len(sink.group) > _LONGEST_GROUP:
         yield checks.Error(
             f"The consumer {sink.name} needs a topic, and a group of at most {_LONGEST_GROUP} characters.",
             obj=sink,
-            id="idempotency.E113",
+            id="idempotency.E123",
         )
     if isinstance(sink, Projection):
         yield from _projection(sink)
@@ -67,7 +67,7 @@ def _sink(sink: Sink) -> Messages:
 def _projection(projection: Projection) -> Messages:
     model: Any = getattr(projection, "model", None)
     if not (isinstance(model, type) and issubclass(model, models.Model)):
-        yield checks.Error(f"{projection.name} has no model.", obj=projection, id="idempotency.E114")
+        yield checks.Error(f"{projection.name} has no model.", obj=projection, id="idempotency.E124")
         return
     try:
         is_unique = model._meta.get_field(projection.key).unique  # type: ignore[union-attr]
@@ -78,10 +78,10 @@ def _projection(projection: Projection) -> Messages:
             f"{projection.name}: key = {projection.key!r} is no unique field of {model._meta.label}.",
             hint="Two members would each insert a row for the same key.",
             obj=projection,
-            id="idempotency.E114",
+            id="idempotency.E124",
         )
     if type(projection).apply is Projection.apply:
-        yield checks.Error(f"{projection.name} has no apply().", obj=projection, id="idempotency.E114")
+        yield checks.Error(f"{projection.name} has no apply().", obj=projection, id="idempotency.E124")
 
 
 def _stated() -> Messages:
@@ -98,7 +98,7 @@ def _asked(sink: Sink) -> Messages:
         yield checks.Warning(
             f"The broker {sink.broker!r} does not tell how long it keeps {sink.topic}: {error}",
             hint="State it: IDEMPOTENCY_BROKER_RETENTION.",
-            id="idempotency.W116",
+            id="idempotency.W126",
         )
         return
     if kept is not None:
@@ -112,5 +112,5 @@ def _compare(whose: str, kept: timedelta) -> Messages:
             f"Records are kept {age} ({whose}), the inbox remembers for {settings.inbox_ttl}: what is read later than "
             "that is refused, be it new or not.",
             hint="Let IDEMPOTENCY_INBOX_TTL be longer than brokers keep records.",
-            id="idempotency.W115",
+            id="idempotency.W125",
         )

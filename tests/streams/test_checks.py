@@ -53,14 +53,14 @@ def test_what_is_well_is_clean(found: Any) -> None:
 @pytest.mark.parametrize(
     ("sinks", "wrong"),
     [
-        ([handler("orders"), handler("orders")], "idempotency.E111"),
-        ([handler("orders", broker="elsewhere")], "idempotency.E112"),
-        ([handler("orders", "")], "idempotency.E113"),
-        ([handler("orders", "g" * 101)], "idempotency.E113"),
-        ([projection("orders", Unkeyed)], "idempotency.E114"),
-        ([projection("orders", Nowhere)], "idempotency.E114"),
-        ([projection("orders", Unfinished)], "idempotency.E114"),
-        ([projection("orders", Modelless)], "idempotency.E114"),
+        ([handler("orders"), handler("orders")], "idempotency.E121"),
+        ([handler("orders", broker="elsewhere")], "idempotency.E122"),
+        ([handler("orders", "")], "idempotency.E123"),
+        ([handler("orders", "g" * 101)], "idempotency.E123"),
+        ([projection("orders", Unkeyed)], "idempotency.E124"),
+        ([projection("orders", Nowhere)], "idempotency.E124"),
+        ([projection("orders", Unfinished)], "idempotency.E124"),
+        ([projection("orders", Modelless)], "idempotency.E124"),
     ],
 )
 def test_what_is_wrong_with_a_consumer_is_an_error(found: Any, sinks: list[Sink], wrong: str) -> None:
@@ -70,9 +70,9 @@ def test_what_is_wrong_with_a_consumer_is_an_error(found: Any, sinks: list[Sink]
 @pytest.mark.parametrize("backend", ["nowhere.Broker", "django_idempotency.testing.brokers.MemoryBroker"])
 def test_a_broker_that_cannot_be_made_is_an_error(found: Any, backend: str) -> None:
     with override_settings(IDEMPOTENCY_BROKERS={"default": {"BACKEND": backend, "OPTIONS": {"tables": 4}}}):
-        assert found() == ["idempotency.E110"]
+        assert found() == ["idempotency.E120"]
     with override_settings(IDEMPOTENCY_BROKERS={"default": {}}):
-        assert found() == ["idempotency.E110"]
+        assert found() == ["idempotency.E120"]
 
 
 def test_an_inbox_that_forgets_before_the_broker_does_is_warned_of(found: Any, memory: MemoryBroker) -> None:
@@ -80,11 +80,11 @@ def test_an_inbox_that_forgets_before_the_broker_does_is_warned_of(found: Any, m
     assert found(sink, deploy=True) == []
     for kept in (timedelta(days=15), timedelta.max):
         memory.kept = kept
-        assert found(sink, deploy=True) == ["idempotency.W115"]
+        assert found(sink, deploy=True) == ["idempotency.W125"]
     with override_settings(IDEMPOTENCY_INBOX_TTL=timedelta(days=16), IDEMPOTENCY_BROKER_RETENTION=timedelta(days=15)):
         assert found(sink) == found(sink, deploy=True) == []
     with override_settings(IDEMPOTENCY_BROKER_RETENTION=timedelta(days=15)):
-        assert found(sink) == ["idempotency.W115"]
+        assert found(sink) == ["idempotency.W125"]
 
 
 def test_a_broker_that_does_not_answer_is_told_of(
@@ -95,5 +95,5 @@ def test_a_broker_that_does_not_answer_is_told_of(
 
     monkeypatch.setattr(memory, "retention", retention)
     memory.is_down = True
-    assert found(handler("orders"), deploy=True) == ["idempotency.W116"]
+    assert found(handler("orders"), deploy=True) == ["idempotency.W126"]
     assert found(handler("orders", broker="elsewhere"), deploy=True) == []
