@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def test_what_was_committed_is_published_with_its_id_and_headers(memory: MemoryB
     assert row
     assert headers == {
         "event-id": str(event_id),
-        "event-time": row.created_at.isoformat(),
+        "event-time": row.created_at.astimezone(UTC).isoformat(),
         "content-type": "application/json",
         "tenant": "acme",
     }
