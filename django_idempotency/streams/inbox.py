@@ -34,7 +34,7 @@ class Inbox:
         return connection
 
     def enter(self, events: Iterable[Event], outcome: str = Outcome.EXECUTED) -> set[uuid.UUID]:
-        """Enter events of one topic with one statement; return the ids of those that were not there. Waits for rivals."""
+        """Enter events of one topic with one statement, which waits for rivals; return the ids of the new ones."""
         # Sorted: two that enter the same ids in opposite order would wait for each other.
         rows = sorted({event.event_id: event for event in reversed(list(events))}.items())
         if not rows:

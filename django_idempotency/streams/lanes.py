@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import connections
-from django.db.models import OuterRef, Subquery
 
 from django_idempotency.statements import open_cursor, run
 from django_idempotency.streams.models import OutboxEvent, OutboxLane, now
@@ -46,9 +45,7 @@ def take(alias: str, size: int, topics: Sequence[str], *, share: int = SHARE) ->
 
     To be called in a transaction, on PostgreSQL.
     """
-    head = _pending(alias, topics).filter(lane=OuterRef("number")).order_by("id").values("id")[:1]
-    free = OutboxLane.objects.using(alias).annotate(head=Subquery(head)).filter(head__isnull=False).order_by("head")
-    taken = list(free.select_for_update(skip_locked=True).values_list("number", flat=True)[:share])
+    taken = _lock(alias, topics, share)
     if not taken:
         return []
     # A new statement: it sees what those have committed who had the lanes before.
@@ -61,6 +58,19 @@ def oldest(alias: str, size: int, topics: Sequence[str]) -> list[Waiting]:
     return [_waiting(*row) for row in rows]
 
 
+def _lock(alias: str, topics: Sequence[str], share: int) -> list[int]:
+    quote = connections[alias].ops.quote_name
+    chosen = "AND topic = ANY(%s)" if topics else ""
+    sql = (
+        f"SELECT l.number FROM {quote(OutboxLane._meta.db_table)} AS l, LATERAL (SELECT id FROM "
+        f"{quote(OutboxEvent._meta.db_table)} WHERE status = 'pending' AND lane = l.number {chosen} ORDER BY id LIMIT 1"
+        ") AS h ORDER BY h.id LIMIT %s FOR UPDATE OF l SKIP LOCKED"
+    )
+    with open_cursor(connections[alias]) as cursor:
+        run(cursor, sql, [*([list(topics)] if topics else []), share])
+        return [number for (number,) in cursor.fetchall()]
+
+
 def mark_published(alias: str, keys: Sequence[int]) -> None:
     """Write down that the broker has these events."""
     if connections[alias].vendor != "postgresql":
@@ -68,11 +78,9 @@ def mark_published(alias: str, keys: Sequence[int]) -> None:
         rows.update(status=OutboxEvent.Status.PUBLISHED, published_at=now(alias), error="")
         return
     table = connections[alias].ops.quote_name(OutboxEvent._meta.db_table)
-    sql = (
-        f"UPDATE {table} SET status = 'published', published_at = statement_timestamp(), error = '' WHERE id = ANY(%s)"
-    )
+    done = "status = 'published', published_at = statement_timestamp(), error = ''"
     with open_cursor(connections[alias]) as cursor:
-        run(cursor, sql, [list(keys)])
+        run(cursor, f"UPDATE {table} SET {done} WHERE id = ANY(%s)", [list(keys)])
 
 
 def _waiting(
