@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -20,9 +19,10 @@ from django_idempotency.conf import PREFIX, settings
 Offsets = Mapping[int, int]
 Headers = tuple[tuple[str, bytes], ...]
 
+# What there are many of are tuples: the cheapest thing to make that cannot be changed.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+
+class Message(NamedTuple):
     """What is sent. Messages with the same key go to the same partition, in order."""
 
     topic: str
@@ -31,8 +31,7 @@ class Message:
     headers: Headers = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(NamedTuple):
     """What became of a message: the broker has it, unless there is an error.
 
     ``is_poison``: it will be refused however often it is sent.
@@ -42,8 +41,7 @@ class Report:
     is_poison: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(NamedTuple):
     """What is read. Offsets grow within a partition, not always by one; ``at`` is the broker's time of it."""
 
     topic: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -54,13 +54,13 @@ class Projection(Sink):
 
     def handle(self, events: Sequence[Event], context: Context) -> None:
         """Apply events: one statement reads and locks the rows, at most one each inserts, updates and deletes."""
-        changes = self._changes(events)
-        for event, change in zip(events, [changes[self._value(event)] for event in events], strict=True):
-            self._apply(event, change)
+        values = [self._value(event) for event in events]
+        changes = self._changes(set(values))
+        for event, value in zip(events, values, strict=True):
+            self._apply(event, changes[value])
         self._write([changes[value] for value in sorted(changes)])
 
-    def _changes(self, events: Iterable[Event]) -> dict[Any, _Change]:
-        values = {self._value(event) for event in events}
+    def _changes(self, values: Collection[Any]) -> dict[Any, _Change]:
         # In order: two that lock the same rows in opposite order would wait for each other.
         rows = self._rows.filter(**{f"{self.key}__in": values}).select_for_update().order_by(self.key)
         changes = {value: _Change(key=value) for value in values}

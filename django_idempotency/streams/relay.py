@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from random import uniform
 from threading import Event as Flag
 
@@ -20,7 +22,7 @@ from django_idempotency.streams.brokers import Message, Producer, Report, get_br
 from django_idempotency.streams.errors import BrokerUnavailable
 from django_idempotency.streams.events import ID, TIME
 from django_idempotency.streams.lanes import Waiting
-from django_idempotency.streams.models import OutboxEvent, now
+from django_idempotency.streams.models import OutboxEvent
 from django_idempotency.streams.outbox import LANES
 
 logger = logging.getLogger("django_idempotency.streams")
@@ -144,10 +146,10 @@ class Relay:
         return done, topics
 
     def _write(self, report: Report, keys: list[int]) -> None:
-        rows = OutboxEvent.objects.using(self.alias).filter(pk__in=keys)
         if not report.error:
-            rows.update(status=Status.PUBLISHED, published_at=now(self.alias), error="")
+            lanes.mark_published(self.alias, keys)
             return
+        rows = OutboxEvent.objects.using(self.alias).filter(pk__in=keys)
         status = Status.PARKED if report.is_poison else Status.PENDING
         rows.update(status=status, attempts=models.F("attempts") + 1, error=report.error[:_LONGEST_ERROR])
         if report.is_poison:
@@ -177,13 +179,18 @@ def _longer(pause: float) -> float:
 
 
 def _message(event: Waiting) -> Message:
-    headers = {ID: str(event.event_id), TIME: event.created_at.isoformat(), **event.headers}
     return Message(
         topic=event.topic,
         key=event.business_key.encode(),
         value=event.payload,
-        headers=tuple((name, value.encode()) for name, value in headers.items()),
+        headers=((ID, event.event_id.encode()), (TIME, event.created_at.encode()), *_headers(event.headers)),
     )
+
+
+@lru_cache
+def _headers(kept: str) -> tuple[tuple[str, bytes], ...]:
+    """Return the headers of a row: most have the same."""
+    return tuple((name, value.encode()) for name, value in json.loads(kept).items())
 
 
 def _count(report: Report, count: int) -> Relayed:

@@ -25,7 +25,7 @@ from tests.streams.models import Handled
 from tests.streams.processes import Command
 from tests.streams.sinks import handler
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -135,6 +135,7 @@ def test_poison_stop_ends_with_4_and_names_the_event(memory: MemoryBroker) -> No
     assert Handled.objects.count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
 def test_both_end_gracefully_when_they_are_told_to(topic: str) -> None:
     enter(20, topic)
     connection.close()

@@ -1,4 +1,4 @@
-"""Every test commits for real: what is told of transactions is what this room is about."""
+"""Every test has the database; where threads, processes or counts of statements are at stake, one that commits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.streams import brokers
 
 
 @pytest.fixture(autouse=True)
-def _committed(transactional_db: None) -> None:
-    """Let transactions commit."""
+def _database(db: None) -> None:
+    """Roll back at the end, unless a test is marked to commit."""
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ def row() -> ConsumerOffset:
     return ConsumerOffset.objects.get()
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("function", [handle, handle_later])
 def test_events_are_handled_in_order_and_remembered(one: Any, function: Any, told: list[dict[str, Any]]) -> None:
     it = one(function=function)
@@ -217,6 +218,7 @@ def test_a_handler_that_meets_a_rival_is_tried_again(one: Any, caplog: pytest.Lo
     assert "a batch is tried again" in caplog.text
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("size", [1, 200])
 def test_a_batch_is_so_many_statements_however_large_it_is(one: Any, size: int) -> None:
     it = one(function=lambda event, context: None)

@@ -131,6 +131,7 @@ def test_a_broker_that_was_restarted_empty_is_read_from_the_start_and_nothing_co
     assert set(ConsumerOffset.objects.values_list("epoch", flat=True)) == {1}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_restart_is_found_out_while_nothing_comes(
     memory: MemoryBroker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_what_the_broker_has_dropped_unread_is_told(
     assert "no longer has what comes before" in caplog.text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_broker_that_is_down_is_waited_for(
     memory: MemoryBroker, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -181,6 +183,7 @@ def test_a_broker_that_is_down_is_waited_for(
         stop.set()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_what_the_table_no_longer_has_is_read_again(
     memory: MemoryBroker, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,8 @@ from tests.streams.sinks import handler, projection
 from tests.streams.subjects import consume
 from tests.streams.threads import running
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 LONG_AGO = datetime.now(UTC) - timedelta(days=20)
 
 

@@ -23,6 +23,8 @@ from tests.streams.subjects import consume
 
 EVENTS = 300
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 def publish_with_duplicates(broker: Any, topic: str) -> dict[str, int]:
     """Publish numbers, every fifth of them sent twice; return the sums by key."""

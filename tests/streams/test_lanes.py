@@ -19,7 +19,7 @@ from tests.campaigns.harness import eventually
 from tests.streams.brokers import kafka, servers
 from tests.streams.threads import running
 
-pytestmark = pytest.mark.postgresql
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
 
 
 class Held(Producer):

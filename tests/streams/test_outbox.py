@@ -18,6 +18,7 @@ from django_idempotency.streams import EventTooLarge, publish, publish_many
 from django_idempotency.streams.models import OutboxEvent
 
 
+@pytest.mark.django_db(transaction=True)
 def test_an_event_commits_with_its_transaction() -> None:
     with transaction.atomic():
         event_id = publish("orders", "o-1", {"number": 1}, headers={"Tenant": "acme"})
@@ -32,6 +33,7 @@ def test_an_event_commits_with_its_transaction() -> None:
     assert (row.status, event_id.version) == ("pending", 7)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_transaction_that_rolls_back_publishes_nothing() -> None:
     with transaction.atomic():
         publish("orders", "o-1", {"number": 1})
@@ -39,6 +41,7 @@ def test_a_transaction_that_rolls_back_publishes_nothing() -> None:
     assert not OutboxEvent.objects.exists()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_outside_of_a_transaction_there_is_nothing_to_publish_with() -> None:
     with pytest.raises(transaction.TransactionManagementError, match="inside transaction"):
         publish("orders", "o-1", {})

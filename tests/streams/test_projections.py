@@ -152,6 +152,7 @@ def test_a_log_that_begins_anew_does_not_begin_before_what_rows_know(view: Any) 
     assert PositionedSum.objects.get().total == 7
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("size", [5, 100])
 def test_a_batch_is_so_many_statements_however_large_it_is(view: Any, size: int) -> None:
     it = view()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ def test_what_was_committed_is_published_with_its_id_and_headers(memory: MemoryB
     assert row
     assert headers == {
         "event-id": str(event_id),
-        "event-time": row.created_at.isoformat(),
+        "event-time": row.created_at.astimezone(UTC).isoformat(),
         "content-type": "application/json",
         "tenant": "acme",
     }
@@ -122,6 +123,7 @@ def test_parked_events_are_tried_again_or_dropped_by_somebody_with_a_reason(
     assert outbox.retry_parked(OutboxEvent.objects.all(), actor="user:ann", reason="again") == 0
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_broker_that_is_down_loses_nothing_and_is_told_of(
     memory: MemoryBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,6 +172,7 @@ def test_what_was_not_acknowledged_is_sent_again(memory: MemoryBroker, monkeypat
     assert (relay.run_once().published, producer.sent) == (1, 5)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("size", [10, 100])
 def test_a_batch_is_so_many_statements_however_large_it_is(memory: MemoryBroker, size: int) -> None:
     with transaction.atomic():

@@ -22,6 +22,8 @@ from tests.streams.brokers import message
 
 TOPIC = "charges"
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 class Totals(VersionedProjection, register=False):
     """Adds up what events say, each once."""

@@ -18,6 +18,8 @@ from tests.streams.threads import running
 
 EVENTS = 400
 
+pytestmark = pytest.mark.django_db(transaction=True)
+
 
 @pytest.mark.parametrize("view", [True, False])
 def test_three_rivals_that_all_read_everything_handle_each_event_once(

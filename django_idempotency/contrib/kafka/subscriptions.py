@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -53,7 +53,8 @@ class KafkaSubscription(Subscription):
             self._take_all(self._partitions(self._topic))
         first = self._client.poll(timeout)
         messages = [] if first is None else [first, *self._client.consume(limit - 1, 0.01)] if limit > 1 else [first]
-        records = [record for message in messages if (record := self._take(message))]
+        records = [read(message) for message in messages if message.error() is None or self._hear(message)]
+        self._positions |= {record.partition: record.offset + 1 for record in records}
         if records and isinstance(self._error, BrokerUnavailable):
             self._error = None  # it answers again
         if self._error and not records:
@@ -66,16 +67,14 @@ class KafkaSubscription(Subscription):
         self._client.assign([TopicPartition(self._topic, partition, offset) for partition, offset in starts.items()])
         self._positions = dict(starts)
 
-    def _take(self, message: Any) -> Record | None:
+    def _hear(self, message: Any) -> Literal[False]:
+        """Take note of a message that is no record."""
         error, partition = message.error(), message.partition()
-        if error is None:
-            self._positions[partition] = message.offset() + 1
-            return read(message)
         if is_end(message):
             self._positions[partition] = max(self._positions.get(partition, 0), message.offset())
         elif error.code() not in PASSING:
             self._error = said(error)
-        return None
+        return False
 
     def assigned(self) -> Collection[int]:
         """Return the partitions that it has."""
