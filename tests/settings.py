@@ -76,6 +76,7 @@ STORAGES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MAILERS = {"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+IDEMPOTENCY_BROKERS = {"default": {"BACKEND": "django_idempotency.testing.brokers.MemoryBroker"}}
 if "KAFKA_BOOTSTRAP_SERVERS" in os.environ:
     IDEMPOTENCY_BROKERS = {
         "default": {

@@ -18,7 +18,7 @@ install()
 
 @shared_task(base=LedgerTask)
 @faulty
-@run_once(key="payment:{reference}", name="pay", lease=LEASE, on_running="retry")
+@run_once(key="payment:{reference}", name="celery pay", lease=LEASE, on_running="retry")
 def pay(reference: str, amount: int = 1) -> int:
     return effect(reference, amount)
 

@@ -22,7 +22,7 @@ install()
 
 @task()
 @faulty
-@run_once(key="payment:{reference}", name="pay", lease=LEASE)
+@run_once(key="payment:{reference}", name="task pay", lease=LEASE)
 def pay(reference: str, amount: int = 1) -> int:
     return effect(reference, amount)
 
@@ -34,6 +34,6 @@ def pay_with_context(context: Any, reference: str, amount: int = 1, *, run: Any 
 
 
 @task()
-@run_once(key="payment:{reference}", name="apay")
+@run_once(key="payment:{reference}", name="task apay")
 async def apay(reference: str, amount: int = 1, *, run: Any = None) -> Any:
     return await run.aatomic(lambda: effect(reference, amount))
