@@ -43,7 +43,7 @@ class Server:
 
 def free_port() -> int:
     """Return the port 8000 if it is free, else any other."""
-    return PREFERRED_PORT if is_free(PREFERRED_PORT) else _any_port()
+    return PREFERRED_PORT if is_free(PREFERRED_PORT) else any_port()
 
 
 def is_free(port: int) -> bool:
@@ -55,7 +55,8 @@ def is_free(port: int) -> bool:
         return False
 
 
-def _any_port() -> int:
+def any_port() -> int:
+    """Return a port that is free."""
     with closing(socket.create_server((HOST, 0))) as listener:
         return int(listener.getsockname()[1])
 
