@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import Any
 
 import pytest
+from django.db import connection
 
+from django_idempotency.streams.batches import Applier, Batch
+from django_idempotency.streams.ids import new_id
 from django_idempotency.streams.models import ConsumerOffset
-from django_idempotency.streams.offsets import Rewind
+from django_idempotency.streams.offsets import Offsets, Rewind
 from django_idempotency.testing.brokers import MemoryBroker
+from tests.campaigns.harness import eventually
 from tests.streams.brokers import message
 from tests.streams.models import Handled, Sum
 from tests.streams.sinks import handler, projection
@@ -58,6 +63,43 @@ def test_rows_that_two_partitions_have_in_common_are_added_up_by_both(memory: Me
     with running(*(of(sink, partitions) for sink, partitions in zip(sinks, ({0, 1}, {2, 3}), strict=True))):
         pass
     assert sum(Sum.objects.values_list("total", flat=True)) == EVENTS
+
+
+@pytest.mark.postgresql
+def test_a_batch_waits_for_that_of_a_rival_and_then_finds_that_it_is_behind(memory: MemoryBroker, topic: str) -> None:
+    """Copies that even the inbox could not tell: each record counts as an event of its own."""
+    records = [memory.append(message(topic, "k", number, event_id=new_id())) for number in range(3)]
+    sink = projection(topic, event_id=lambda record: str(new_id()))
+    starts = {records[0].partition: 0}
+    Offsets(sink).starts(starts)
+    inside, go_on = threading.Event(), threading.Event()
+    first = projection(topic, event_id=sink.event_id)
+    handle = first.handle
+
+    def linger(*arguments: Any) -> None:
+        inside.set()
+        assert go_on.wait(30)
+        handle(*arguments)
+
+    first.handle = linger  # type: ignore[method-assign]
+    batch = Batch(records=records, starts=starts)
+
+    def second() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute("SET application_name = 'second'")
+        return Applier(sink).apply(batch)
+
+    with running(lambda: Applier(first).apply(batch)):
+        assert inside.wait(30)
+        with running(second) as results:
+            waiting = (
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'second' AND wait_event_type = 'Lock'"
+            )
+            with connection.cursor() as cursor:
+                eventually(lambda: cursor.execute(waiting).fetchone()[0] or results, "the second batch waits")
+            go_on.set()
+    assert results[0] == {"executed": 0, "expired": 0, "rejected": 0, "replayed": 3}
+    assert Sum.objects.get().total == 3
 
 
 class _Only:
