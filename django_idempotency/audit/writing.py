@@ -50,7 +50,7 @@ def append(using: str | None, event: str, *, is_last: bool = False, **facts: Any
     if connection.vendor != "postgresql":
         _put_down(connection, {**facts, "event": event, "at": timezone.now()})
         return
-    values = [{**_DEFAULTS, **facts, "event": event}[name] for name in _DEFAULTS]
+    values = [*map({**_DEFAULTS, **facts, "event": event}.__getitem__, _DEFAULTS)]
     statement = _statement(using, "statement_timestamp()")
     if not (is_last and run_last(connection, statement, values, is_flushed=False)):
         with open_cursor(connection) as cursor:
