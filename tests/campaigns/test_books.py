@@ -1,7 +1,8 @@
 """Requests of every kind while workers are killed and the books are closed: the sums are what clients have counted.
 
 ``python -m pytest -m campaign tests/campaigns/test_books.py`` sends 100 000 requests to each store and kills 300
-workers meanwhile; the default run is a smaller one. IDEMPOTENCY_SEED overrides the order.
+workers meanwhile; the default run is a smaller one. IDEMPOTENCY_SEED and IDEMPOTENCY_REQUESTS override the order and
+the number.
 """
 
 from __future__ import annotations
@@ -143,6 +144,7 @@ def books_closed(environment: dict[str, str], seed: int) -> Iterator[Counter[str
 @pytest.mark.parametrize("store", ["database", "redis"])
 def test_i8_sums_are_what_clients_have_counted(alice: Caller, store: str, requests: int, kills: int) -> None:
     seed = int(os.environ.get("IDEMPOTENCY_SEED", 0))
+    requests = int(os.environ.get("IDEMPOTENCY_REQUESTS", requests))
     environment = {"CAMPAIGN_URLS": "tests.campaigns.urls_books", "CAMPAIGN_WORKERS": "sync"}
     with Report(campaign=f"books {store}", seed=seed) as report, ExitStack() as stack:
         if store == "redis":
