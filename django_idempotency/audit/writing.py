@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
+import os
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +13,15 @@ from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, connections
+from django.db import DatabaseError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from django_idempotency.audit.models import AuditEvent
 from django_idempotency.statements import open_cursor, run
 from django_idempotency.wire import run_last
+
+logger = logging.getLogger("django_idempotency")
 
 _DEFAULTS: dict[str, Any] = {
     "event": "",
@@ -82,6 +87,22 @@ def append_waiting(using: str | None) -> None:
             append_many(using, events)
     except OperationalError:
         waiting.extendleft(reversed(events))
+
+
+def append_rest() -> None:
+    """Append what this process still has, now that it ends, and wait for whoever writes."""
+    for using, waiting in _waiting.items():
+        events = list(waiting)
+        waiting.clear()
+        try:
+            append_many(using, events)
+        except DatabaseError:
+            logger.warning("%d audit events are lost: the database cannot be written to.", len(events))
+
+
+atexit.register(append_rest)
+# Those of the parent are the parent's to write down.
+os.register_at_fork(after_in_child=_waiting.clear)
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -150,6 +151,7 @@ def _fork(facts: dict[str, Any]) -> None:
             said = json.dumps(_work(Order(**facts)))
         except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             said = f"{type(error).__name__}: {error}".replace("\n", " ")
+        atexit._run_exitfuncs()  # as where a process ends by itself
         _say(number, said)
         os._exit(0)
     threading.Thread(target=_await, args=(number, child), daemon=False).start()
