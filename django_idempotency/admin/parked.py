@@ -67,7 +67,6 @@ class ParkedEventAdmin(Settling, Table, _ParkedAdmin):
     list_filter = (DecisionFilter, GroupFilter)
     ordering = ("-pk",)
     actions: Any = ("retry_selected", "drop_selected")
-    change_form_template = "admin/idempotency/settled_form.html"
     settle_permission = "settle_parkedevent"
     most_settled = 50
     settlements = (
@@ -93,14 +92,6 @@ class ParkedEventAdmin(Settling, Table, _ParkedAdmin):
         (_("Times"), {"fields": ("recorded_at", "parked_at", "settled_at")}),
     )
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave payloads in the database."""
-        return super().get_queryset(request).defer("payload")
-
-    def waiting(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return what nobody has decided about."""
-        return self.get_queryset(request).filter(status=ParkedEvent.Status.PARKED)
-
     def why(self, row: Any) -> str:
         """Return what went wrong."""
         return str(row.reason)
@@ -120,13 +111,6 @@ class ParkedEventAdmin(Settling, Table, _ParkedAdmin):
         return HttpResponseRedirect(
             self.address(verb, list(queryset.values_list("pk", flat=True)[: self.list_per_page]))
         )
-
-    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Add what can be decided."""
-        event = kwargs["obj"]
-        is_open = event.status == ParkedEvent.Status.PARKED
-        context["settlements"] = self.offered(request, [event.pk]) if is_open else []
-        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("reason"))
     def short_reason(self, event: Any) -> str:

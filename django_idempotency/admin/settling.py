@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django import forms
 from django.contrib import messages
@@ -65,16 +65,25 @@ class ReasonForm(forms.Form):
 
 
 class Settling(_ModelAdmin):
-    """The addresses of the verbs. A decision names its rows by ``id`` in the query, or takes all that wait."""
+    """The addresses of the verbs. A decision names its rows by ``id`` in the query, or takes all that wait.
 
+    Rows have a ``payload``, which stays in the database, and a ``status``, which says ``parked`` while they wait.
+    """
+
+    change_form_template = "admin/idempotency/settled_form.html"
     settlements: ClassVar[tuple[Settlement, ...]] = ()
     settle_permission: ClassVar[str]
     #: As many rows are settled by one decision; the next one goes on.
     most_settled: ClassVar = 1000
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Leave payloads in the database."""
+        return super().get_queryset(request).defer("payload")
+
     def waiting(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows that can be settled."""
-        raise NotImplementedError
+        parked = cast(Any, self.model).Status.PARKED
+        return self.get_queryset(request).filter(status=parked)
 
     def why(self, row: Any) -> str:
         """Return why a row waits."""
@@ -105,6 +114,12 @@ class Settling(_ModelAdmin):
         if not self.has_settle_permission(request):
             return []
         return [{"verb": verb, "address": self.address(verb.name, ids)} for verb in self.settlements]
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Add what can be decided."""
+        row = kwargs["obj"]
+        context["settlements"] = self.offered(request, [row.pk]) if row.status == row.Status.PARKED else []
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def settle(self, request: HttpRequest, verb: Settlement) -> HttpResponse:
         """Ask (GET), or carry out what was confirmed (POST)."""

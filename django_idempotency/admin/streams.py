@@ -113,7 +113,6 @@ class OutboxEventAdmin(Settling, Desk):
     search_fields = ("event_id",)  # shows the field; what is searched says find()
     search_help_text = _("The whole event id or business key.")
     change_list_template = "admin/idempotency/outbox_list.html"
-    change_form_template = "admin/idempotency/settled_form.html"
     walked_by = "id"
     settle_permission = "settle_outboxevent"
     settlements = (
@@ -136,14 +135,6 @@ class OutboxEventAdmin(Settling, Desk):
         (_("Progress"), {"fields": ("attempts", "error", "created_at", "published_at")}),
         (_("Content"), {"fields": ("size", "header_lines")}),
     )
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Leave payloads in the database."""
-        return super().get_queryset(request).defer("payload")
-
-    def waiting(self, request: HttpRequest) -> QuerySet[Any]:
-        """Return what the broker has refused."""
-        return self.get_queryset(request).filter(status=OutboxEvent.Status.PARKED)
 
     def why(self, row: Any) -> str:
         """Return what the broker said."""
@@ -182,13 +173,6 @@ class OutboxEventAdmin(Settling, Desk):
         """Offer to decide about all that the broker has refused."""
         offered = self.offered(request, []) if self.waiting(request).exists() else []
         return super().changelist_view(request, {**(extra_context or {}), "settlements": offered})
-
-    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Add what can be decided."""
-        event = kwargs["obj"]
-        is_parked = event.status == OutboxEvent.Status.PARKED
-        context["settlements"] = self.offered(request, [event.pk]) if is_parked else []
-        return super().render_change_form(request, context, *args, **kwargs)
 
     @admin.display(description=_("payload"))
     def size(self, event: Any) -> str:
