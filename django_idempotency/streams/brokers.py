@@ -5,15 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.core import checks
-from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
-from django.utils.module_loading import import_string
 
-from django_idempotency.conf import PREFIX, settings
+from django_idempotency.backends import Backends
 
 #: Offsets by partition.
 Offsets = Mapping[int, int]
@@ -139,33 +135,9 @@ class Broker(ABC):
         return []
 
 
-_brokers: dict[str, Broker] = {}
-_lock = Lock()
+_brokers = Backends[Broker]("BROKERS")
 
 
 def get_broker(alias: str = "default") -> Broker:
     """Return the broker of this alias, one instance per process. Raises ImproperlyConfigured."""
-    broker = _brokers.get(alias)
-    if broker is None:
-        with _lock:
-            broker = _brokers.get(alias) or _brokers.setdefault(alias, _make(alias))
-    return broker
-
-
-def _make(alias: str) -> Broker:
-    try:
-        configured: dict[str, Any] = settings.BROKERS[alias]
-        backend: type[Broker] = import_string(configured["BACKEND"])
-    except KeyError as error:
-        raise ImproperlyConfigured(f"IDEMPOTENCY_BROKERS has no BACKEND for the alias {alias!r}.") from error
-    except ImportError as error:
-        raise ImproperlyConfigured(f"IDEMPOTENCY_BROKERS[{alias!r}]: {error}") from error
-    return backend(**configured.get("OPTIONS", {}))
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    if setting == PREFIX + "BROKERS":
-        _brokers.clear()
-
-
-setting_changed.connect(_forget)
+    return _brokers.get(alias)
