@@ -96,6 +96,10 @@ class StoreUnavailable(IdempotencyError):
     """The idempotency store cannot be reached; nothing was carried out."""
 
 
+class StoreFailed(StoreUnavailable):
+    """The store answers, but not with what can be judged; nothing was carried out."""
+
+
 class TransactionConflict(StoreUnavailable):
     """The database refused the transaction because of a concurrent one (serialization failure or deadlock)."""
 

@@ -17,7 +17,7 @@ from django.dispatch import Signal
 #: ``notes`` (what ``core.notes`` has kept of the execution, for a replay), ``is_recorded`` (whether a record or a count
 #: is kept, which is the audit of it), ``is_last`` (whether nothing else is to happen in the transaction) and ``reason``
 #: (the type of the problem, may be empty). What a listener raises is logged; the answer stands.
-operation_answered = Signal()
+operation_answered = Signal(use_caching=True)
 
 #: Many alike were handled at once. Also ``counts``, how many by outcome (``executed``, ``replayed``; for rows
 #: ``inserted``, ``updated``, ``unchanged``, ``stale``), and ``duration`` (seconds).

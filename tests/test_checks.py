@@ -209,6 +209,19 @@ def test_a_cipher_that_cannot_be_had_is_an_error_where_it_is_asked_for(route: An
         assert ids(checks.check_views()) == ["idempotency.E040"]
 
 
+class Open(IdempotencyMixin, APIView):
+    authentication_classes = (TokenAuthentication,)
+    idempotency = Policy(on_outage="run")
+
+
+def test_a_view_that_is_to_run_without_the_database_of_its_effects_is_an_error(route: Any) -> None:
+    route(Open.as_view())
+    assert ids(checks.check_views()) == ["idempotency.E028"]
+    redis_alone = {"default": {"BACKEND": "django_idempotency.stores.redis.RedisStore"}}
+    with override_settings(IDEMPOTENCY_STORES=redis_alone):
+        assert "idempotency.E028" not in ids(checks.check_views())
+
+
 def test_a_view_that_writes_elsewhere_is_warned_of(route: Any) -> None:
     route(include(router.urls))
     with override_settings(DATABASE_ROUTERS=[f"{__name__}.WriteElsewhere"]):

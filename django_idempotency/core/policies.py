@@ -14,6 +14,7 @@ from django_idempotency.core.leases import MINUTE, OnCrash, Reconcile
 Keep = Literal["success", "returned", "raised"]
 BodyProtection = Literal["full", "encrypted", "hash_only", "none"]
 ClaimKind = Literal["transaction", "lease"]
+OnOutage = Literal["refuse", "run"]
 Scope = str | tuple[str, ...]
 
 # Answers about the caller, the connection or the moment, not about the operation.
@@ -51,6 +52,8 @@ class Policy:
     fingerprint_fields, fingerprint_exclude: members of the JSON object or form that alone count, or do not count.
     throttle_replays: whether a replay counts against the view's throttles.
     store: alias in ``IDEMPOTENCY_STORES``.
+    on_outage: what becomes of a request whose store cannot be reached: ``refuse`` answers 503, ``run`` runs it
+        unprotected, and logs an error. A lease is never run so.
     claim: ``transaction`` commits the claim together with effects and outcome; ``lease`` commits it first, for effects
         that leave the database.
     lease: how long a claim holds without a heartbeat.
@@ -79,6 +82,7 @@ class Policy:
     fingerprint_exclude: Collection[str] = ()
     throttle_replays: bool = True
     store: str = "default"
+    on_outage: OnOutage = "refuse"
     claim: ClaimKind = "transaction"
     lease: timedelta = MINUTE
     heartbeat: timedelta | None = None
@@ -96,7 +100,7 @@ class Policy:
         self._validate()
 
     def _validate(self) -> None:
-        choices = {"keep": Keep, "body": BodyProtection, "claim": ClaimKind, "on_crash": OnCrash}
+        choices = {"keep": Keep, "body": BodyProtection, "claim": ClaimKind, "on_crash": OnCrash, "on_outage": OnOutage}
         for name, kind in choices.items():
             allowed = get_args(kind)
             if getattr(self, name) not in allowed:
@@ -130,6 +134,8 @@ class Policy:
             raise ValueError("Policy.heartbeat must be shorter than the lease, and not negative.")
         if self.heartbeat_limit < self.lease:
             raise ValueError("Policy.heartbeat_limit must not be shorter than the lease.")
+        if self.claim == "lease" and self.on_outage == "run":
+            raise ValueError("Policy.on_outage must be 'refuse' under a lease, whose steps need their store.")
 
     def keeps(self, status: int, *, raised: bool = False) -> bool:
         """Tell whether an answer with this status is the outcome of the operation."""

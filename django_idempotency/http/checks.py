@@ -19,6 +19,7 @@ from django_idempotency.core.policies import Policy
 from django_idempotency.http.enrolment import named_policy
 from django_idempotency.http.middleware import IdempotencyMiddleware
 from django_idempotency.http.plain import View, authenticates_itself, is_enrolled
+from django_idempotency.stores import get_store
 
 Messages = Iterator[checks.CheckMessage]
 NamedView = tuple[str, View]
@@ -45,6 +46,13 @@ def check_policy(name: str, policy: Policy, view: Any) -> Messages:
     elif policy.wait >= (policy.ttl or settings.ttl):
         yield checks.Error(
             f"{name} lets duplicates wait longer than outcomes are kept.", obj=view, id="idempotency.E023"
+        )
+    if policy.on_outage == "run" and policy.store in settings.STORES and get_store(policy.store).alias is not None:
+        yield checks.Error(
+            f"{name} is to run where its store cannot be reached, which is the database of its effects.",
+            hint="Only of a RedisStore can that be asked; leave out Policy(on_outage=…).",
+            obj=view,
+            id="idempotency.E028",
         )
     if policy.body == "encrypted" and (missing := _missing_cipher()):
         yield checks.Error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -16,13 +17,21 @@ from django_idempotency.core.execution import WaitingRoom, execute
 from django_idempotency.core.leases import Lease, LeaseTerms, Verdict
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Claim, Operation
-from django_idempotency.exceptions import IdempotencyError, InvalidKey, MissingKey, OutcomeNotReplayable
+from django_idempotency.exceptions import (
+    IdempotencyError,
+    InvalidKey,
+    MissingKey,
+    OutcomeNotReplayable,
+    StoreUnavailable,
+)
 from django_idempotency.http.announcements import Announcer, announce_rejected
 from django_idempotency.http.operations import wait_of
 from django_idempotency.http.problems import UNENROLLED, problem_of, problem_response
 from django_idempotency.http.protection import opened, prepare, sealed, sealed_verdict
 from django_idempotency.http.responses import WITHHELD, capture, replay, tell_expiry
 from django_idempotency.stores import get_store
+
+logger = logging.getLogger("django_idempotency")
 
 _waiting_room = lru_cache(maxsize=None)(WaitingRoom)
 
@@ -124,6 +133,18 @@ def waiting_room() -> WaitingRoom:
 def is_running(request: HttpRequest) -> bool:
     """Tell whether an operation of this request is being executed, so that nested enrolment claims once."""
     return getattr(request, "idempotency", None) is not None
+
+
+def runs_unprotected(error: IdempotencyError, policy: Policy, operation: Operation) -> bool:
+    """Tell whether an operation that has not run is to do so without its store; that is logged as an error.
+
+    Only where the store cannot be reached: one that answers may know that the operation is done.
+    """
+    if policy.on_outage != "run" or type(error) is not StoreUnavailable or get_store(policy.store).alias is not None:
+        return False
+    name = operation.key.operation
+    logger.error("Operation %s (%s) runs unprotected: its store cannot be reached.", operation.key.prefix, name)
+    return True
 
 
 def answer(execution: Execution[HttpResponseBase], policy: Policy) -> HttpResponseBase:

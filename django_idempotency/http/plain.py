@@ -50,9 +50,7 @@ def respond(
     if isinstance(found, Operation):
         return _perform(call, policy, request, found)
     if isinstance(found, str):
-        with atomic_requests(request):
-            response = call()
-        return tell_status(response, found)
+        return _call(call, request, found)
     return found
 
 
@@ -130,6 +128,8 @@ def _perform(call: View, policy: Policy, request: HttpRequest, operation: Operat
     try:
         execution = exchange.perform(request, operation, policy, run)
     except IdempotencyError as error:
+        if not run.has_run and exchange.runs_unprotected(error, policy, operation):
+            return _call(call, request, "unprotected")
         return exchange.refuse(request, error, policy)
     run.raise_refusal()
     return exchange.answer(execution, policy)
@@ -140,6 +140,15 @@ async def _aperform(call: View, policy: Policy, request: HttpRequest, operation:
     try:
         execution = await aperform(request, operation, policy, run)
     except IdempotencyError as error:
+        if not run.has_run and exchange.runs_unprotected(error, policy, operation):
+            return tell_status(await call(), "unprotected")
         return exchange.refuse(request, error, policy)
     run.raise_refusal()
     return exchange.answer(execution, policy)
+
+
+def _call(call: View, request: HttpRequest, status: str) -> HttpResponseBase:
+    """Run a view without us, as ATOMIC_REQUESTS asks for; ``status`` tells the client why."""
+    with atomic_requests(request):
+        response = call()
+    return tell_status(response, status)

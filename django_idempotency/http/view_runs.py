@@ -32,6 +32,7 @@ class _Run:
         self._policy = policy
         self._request = request
         self._refusal: Exception | None = None
+        self.has_run = False
 
     def raise_refusal(self) -> None:
         """Raise the refusal that was not kept, so that Django answers it as without us."""
@@ -67,13 +68,12 @@ class ViewRun(_Run):
     def __init__(self, call: Callable[[], Any], policy: Policy, request: HttpRequest) -> None:
         super().__init__(call, policy, request)
         self._owned = get_store(policy.store).alias
-        self._has_run = False
 
     def __call__(self, claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
         """Run the view; its answer is rendered before the commit."""
-        if self._has_run:
+        if self.has_run:
             _rewind_uploads(self._request)
-        self._has_run = True
+        self.has_run = True
         with atomic_requests(self._request, owned=self._owned) as roll_back_others:
             ended = self._run()
             if not isinstance(ended, Attempt) or not ended.outcome:
@@ -105,6 +105,7 @@ class AsyncViewRun(_Run):
 
     async def __call__(self, claim: Claim) -> Attempt[HttpResponseBase]:
         """Run the view and render its answer."""
+        self.has_run = True
         try:
             response = await _arendered(_checked(await self._call()))
         except REFUSALS as error:

@@ -31,7 +31,7 @@ class HandlerRun:
         self._policy = policy
         self._request = request
         self._unhandled: Exception | None = None
-        self._has_run = False
+        self.has_run = False
         self._owned = get_store(policy.store).alias
 
     def perform(self, operation: Operation) -> Execution[HttpResponseBase]:
@@ -50,9 +50,9 @@ class HandlerRun:
             raise
 
     def _run(self, claim: Claim) -> Attempt[HttpResponseBase] | Raised[HttpResponseBase]:
-        if self._has_run:
+        if self.has_run:
             self._rewind_uploads()
-        self._has_run = self._view.owns_transaction = True
+        self.has_run = self._view.owns_transaction = True
         try:
             with atomic_requests(self._request._request, owned=self._owned) as roll_back_others:
                 attempt = self._attempt()

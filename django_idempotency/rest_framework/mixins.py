@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from django_idempotency.conf import settings
 from django_idempotency.core.policies import Policy
 from django_idempotency.core.records import Operation
-from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope
+from django_idempotency.exceptions import IdempotencyError, MissingKey, MissingScope, StoreUnavailable
 from django_idempotency.http import exchange
 from django_idempotency.http.bodies import buffer_body
 from django_idempotency.http.operations import build_operation, has_key, read_key, user_scope
@@ -143,7 +143,19 @@ class IdempotencyMixin(_Base):
         )
 
     def _perform(self, handler: Handler, policy: Policy, operation: Operation, request: Request) -> HttpResponseBase:
-        execution = HandlerRun(self, handler, policy, request).perform(operation)
+        run = HandlerRun(self, handler, policy, request)
+        try:
+            execution = run.perform(operation)
+        except StoreUnavailable as error:
+            if run.has_run or not exchange.runs_unprotected(error, policy, operation):
+                raise
+            return run_unprotected(self, partial(self._throttled, handler, request), request, "unprotected")
         if execution.replayed is None:
             pass_responses_on(self)
         return exchange.answer(execution, policy)
+
+    def _throttled(self, handler: Handler, request: Request) -> HttpResponseBase:
+        """Run a handler after the throttles that were to be checked before a fresh run alone."""
+        if self._defers_throttles(request):
+            super().check_throttles(request)
+        return handler()

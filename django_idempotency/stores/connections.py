@@ -22,6 +22,10 @@ class RedisUnavailable(Exception):
     """Redis did not answer, or not as it should."""
 
 
+class RedisRefused(RedisUnavailable):
+    """Redis did answer, but not as it should."""
+
+
 class Breaker:
     """Stops asking a server that is gone: after some failures in a row, for a pause; then one request tries again.
 
@@ -125,9 +129,10 @@ class RedisConnection:
             raise
         except self._failures as error:
             self.failures += 1
-            (self._breaker.failed if isinstance(error, self._absences) else self._breaker.succeeded)()
+            is_absent = isinstance(error, self._absences)
+            (self._breaker.failed if is_absent else self._breaker.succeeded)()
             self._warn(type(error).__name__)
-            raise RedisUnavailable from error
+            raise (RedisUnavailable if is_absent else RedisRefused) from error
         self._breaker.succeeded()
         return result
 

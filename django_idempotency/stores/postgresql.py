@@ -45,8 +45,8 @@ class PostgreSQL:
             f"WHEN r.{status} <> 'completed' THEN '{_HELD}' "
             f"WHEN pg_try_advisory_xact_lock(%s) THEN CASE WHEN pg_advisory_xact_lock(%s) IS NULL THEN '' END "
             f"WHEN pg_try_advisory_xact_lock_shared(%s) THEN '{_OTHER_IN_FLIGHT}' "
-            f"ELSE '{_SAME_IN_FLIGHT}' END, extract(epoch FROM statement_timestamp())::float8, "
-            f"{table.read_columns}, extract(epoch FROM r.{expires_at})::float8 "
+            f"ELSE '{_SAME_IN_FLIGHT}' END, date_part('epoch', statement_timestamp()), "
+            f"{table.read_columns}, date_part('epoch', r.{expires_at}) "
             f"FROM (SELECT 1) AS one LEFT JOIN {table.name} AS r ON r.{digest} = %s"
         )
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")

@@ -17,11 +17,11 @@ from django_idempotency.core.leases import Held, HeldStatus, Lease
 from django_idempotency.core.outcomes import Outcome
 from django_idempotency.core.records import Claim, Operation, Record
 from django_idempotency.core.steps import Steps
-from django_idempotency.exceptions import ClaimLost, LeaseLost, StoreUnavailable
+from django_idempotency.exceptions import ClaimLost, LeaseLost, StoreFailed, StoreUnavailable
 from django_idempotency.stores import scripts
 from django_idempotency.stores.base import Store
 from django_idempotency.stores.caches import check_cache
-from django_idempotency.stores.connections import RedisConnection, RedisUnavailable
+from django_idempotency.stores.connections import RedisConnection, RedisRefused, RedisUnavailable
 from django_idempotency.stores.encoding import Mark, decode, encode_mark, encode_record
 
 logger = logging.getLogger("django_idempotency")
@@ -124,7 +124,7 @@ class RedisStore(Store):
             return _held(facts)
         except (LookupError, ValueError, TypeError, RecursionError) as error:
             logger.error("Operation %s: Redis holds something that is not ours to read.", operation.key.prefix)
-            raise StoreUnavailable("Redis holds something at this key that is not ours to read.") from error
+            raise StoreFailed("Redis holds something at this key that is not ours to read.") from error
 
     def take_over(self, operation: Operation, held: Held, *, lease: timedelta) -> Lease | None:
         """Change the owner of what is still as it was seen, and go on after the steps that are there by now."""
@@ -179,6 +179,8 @@ class RedisStore(Store):
         # Unkeyed, as in the database: rotating a secret must not make a live key unknown.
         try:
             return self.redis.run(script, self._prefix + operation.key.digest.hex(), *arguments)
+        except RedisRefused as error:
+            raise StoreFailed from error
         except RedisUnavailable as error:
             raise StoreUnavailable from error
 

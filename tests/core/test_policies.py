@@ -38,6 +38,8 @@ def test_names_of_methods_and_headers_are_compared_without_case() -> None:
         ({"headers": ["Retry-After", "X-Total"]}, "retry-after"),
         ({"keep": "everything"}, "keep"),
         ({"body": "in a safe"}, "body"),
+        ({"on_outage": "pray"}, "on_outage"),
+        ({"on_outage": "run", "claim": "lease"}, "on_outage"),
         ({"key_format": "guid"}, "key_format"),
     ],
 )
