@@ -1,18 +1,19 @@
 """Settings of the tests: PostgreSQL, or what DATABASE_URL names (``sqlite`` stands for a file of its own)."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import dj_database_url
 
 from demo_project.servers import EMBEDDED_KAFKA_OPTIONS, postgresql_url
+from tests.folders import new_folder
 
 if os.environ.get("DATABASE_URL") == "sqlite":
     # Threads and processes of the tests open it too, so it is a file; processes inherit its name.
-    folder = tempfile.mkdtemp(prefix="django-idempotency-sqlite-")
-    os.environ["DATABASE_URL"] = f"sqlite:///{Path(folder, 'tests.sqlite3')}"
+    os.environ["DATABASE_URL"] = f"sqlite:///{Path(new_folder('sqlite'), 'tests.sqlite3')}"
 DATABASE_URL = os.environ.setdefault("DATABASE_URL", postgresql_url())
+if "TEST_OBJECTS" not in os.environ:
+    os.environ["TEST_OBJECTS"] = new_folder("objects")
 
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
 if DATABASE_URL.startswith("sqlite:"):
@@ -69,7 +70,7 @@ STORAGES = {
         "OPTIONS": {
             "storage": {
                 "BACKEND": "django.core.files.storage.FileSystemStorage",
-                "OPTIONS": {"location": os.environ.setdefault("TEST_OBJECTS", tempfile.mkdtemp(prefix="objects-"))},
+                "OPTIONS": {"location": os.environ["TEST_OBJECTS"]},
             }
         },
     },

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
+
+from tests.folders import new_folder
 
 MANAGE = Path(__file__).resolve().parents[2] / "manage.py"
 
@@ -23,7 +24,7 @@ def environment(database_url: str | None, **variables: str) -> dict[str, str]:
 
 @cache
 def _objects() -> str:
-    return tempfile.mkdtemp(prefix="django-idempotency-demo-objects-")
+    return new_folder("demo-objects")
 
 
 def manage(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
