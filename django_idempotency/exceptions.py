@@ -10,7 +10,12 @@ class IdempotencyError(Exception):
     """The operation was not carried out."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (inspect.getdoc(type(self)) or "").partition("\n")[0])
+        super().__init__(message or self.usual_message())
+
+    @classmethod
+    def usual_message(cls) -> str:
+        """Return what the error says where nobody has put it in other words."""
+        return (inspect.getdoc(cls) or "").partition("\n")[0]
 
 
 class MissingKey(IdempotencyError):

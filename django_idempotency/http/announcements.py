@@ -71,8 +71,7 @@ class Announcer:
         if self._has_told:
             return
         outcome = next((name for kind, name in _OUTCOMES if isinstance(error, kind)), "failed")
-        is_ours = isinstance(error, exceptions.IdempotencyError) and not isinstance(error, exceptions.MissingScope)
-        problem = problem_of(error) if is_ours else None  # type: ignore[arg-type]
+        problem = problem_of(error)
         if isinstance(error, exceptions.LeaseLost) and self.claim:
             operation_fenced.send_robust(**self._facts(), attempt=self.claim.attempt)
         reason = problem.code if problem else type(error).__name__
@@ -130,8 +129,8 @@ def announce_rejected(request: HttpRequest, policy: Policy, error: exceptions.Id
         outcome_hash=b"",
         attempt=0,
         duration=None,
-        status=problem.status,
-        reason=problem.code,
+        status=problem.status if problem else None,
+        reason=problem.code if problem else type(error).__name__,
         notes={},
         is_last=False,
         is_recorded=False,

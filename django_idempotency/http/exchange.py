@@ -167,11 +167,16 @@ def refuse_unenrolled(request: HttpRequest) -> HttpResponse | None:
 
 
 def refuse(request: HttpRequest, error: IdempotencyError, policy: Policy) -> HttpResponse:
-    """Return the problem response of an error, with the kept headers of an outcome that cannot be replayed."""
+    """Return the problem response of an error, with the kept headers of an outcome that cannot be replayed.
+
+    Raises an error again that is not of the protocol: it is the view's own.
+    """
     if isinstance(error, MissingKey | InvalidKey):
         announce_rejected(request, policy, error)
     problem = problem_of(error)
-    own_words = str(error) if str(error) != str(type(error)()) else ""
+    if problem is None:
+        raise error
+    own_words = str(error) if str(error) != error.usual_message() else ""
     retention = int((policy.ttl or settings.ttl).total_seconds())
     response = problem_response(request, problem, detail=own_words, retry_after=min(policy.retry_after, retention))
     if isinstance(error, OutcomeNotReplayable):

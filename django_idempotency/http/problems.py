@@ -104,9 +104,9 @@ UNENROLLED = Problem(
 )
 
 
-def problem_of(error: exceptions.IdempotencyError) -> Problem:
-    """Return the problem of an error by its nearest class."""
-    return next(problem for kind, problem in PROBLEMS.items() if isinstance(error, kind))
+def problem_of(error: BaseException) -> Problem | None:
+    """Return the problem of an error by its nearest class, None where a view has failed with an error of its own."""
+    return next((problem for kind, problem in PROBLEMS.items() if isinstance(error, kind)), None)
 
 
 def every_problem() -> Iterator[Problem]:
