@@ -8,6 +8,7 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import empty
 from django.utils.module_loading import import_string
 
 from django_idempotency.core.fingerprints import Keyring
@@ -82,9 +83,9 @@ class Settings:
         default = super().__getattribute__(name)
         if not name.isupper():
             return default
-        # Past the lazy object in front of them, where a setting that nobody has set costs ten times as much.
-        current = django_settings._wrapped if django_settings.configured else django_settings  # type: ignore[misc]
-        return getattr(current, PREFIX + name, default)
+        # Past the lazy object in front of them, where a setting that nobody has set costs twenty times as much.
+        current = object.__getattribute__(django_settings, "_wrapped")
+        return getattr(django_settings if current is empty else current, PREFIX + name, default)
 
     @property
     def ttl(self) -> timedelta:

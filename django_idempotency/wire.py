@@ -36,10 +36,9 @@ class Wire:
 
         ``params`` are integers, floats, texts, bytes and None. Raises what Django's cursors raise.
         """
-        text = statement % tuple(map(self._literal, params))
-        query = f"{before}{text}{after}"
+        query = before.encode() + statement.encode() % tuple(map(self._literal, params)) + after.encode()
         with self._connection.wrap_database_errors, self._raw.lock:
-            self._raw.pgconn.send_query(query.encode())
+            self._raw.pgconn.send_query(query)
             results = self._raw.wait(execute(self._raw.pgconn))
             for result in results:
                 if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
@@ -53,17 +52,17 @@ class Wire:
         """Read a value of the type bytea."""
         return None if value is None else bytes(self._escaping.unescape_bytea(value))
 
-    def _literal(self, value: Any) -> str:
+    def _literal(self, value: Any) -> bytes:
         if value is None:
-            return "NULL"
+            return b"NULL"
         if isinstance(value, bytes | memoryview):
-            return rf"'\x{bytes(value).hex()}'::bytea"
+            return b"'\\x%s'::bytea" % bytes(value).hex().encode()
         if isinstance(value, str):
             if "\x00" in value:
                 raise self._connection.Database.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
-            return bytes(self._escaping.escape_literal(value.encode())).decode()
+            return bytes(self._escaping.escape_literal(value.encode()))
         assert isinstance(value, int | float)
-        return repr(value) if value >= 0 else f"({value!r})"
+        return (repr(value) if value >= 0 else f"({value!r})").encode()
 
 
 def outermost(connection: Any) -> Wire | None:

@@ -117,6 +117,8 @@ class QueuedJob(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["expires_at"], name="idempotency_queuedjob_expires"),
+            models.Index(fields=["job", "id"], name="idempotency_queuedjob_job"),
+            models.Index(fields=["key"], condition=~models.Q(key=""), name="idempotency_queuedjob_key"),
         ]
 
     def __str__(self) -> str:

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from demo_project.servers import postgresql_url
 from tests.benchmarks.databases import databases
+from tests.benchmarks.desk_rooms import fill_rooms, room_pages
 from tests.benchmarks.desk_rows import KEY, OPERATION, SCOPE, fill, sizes
 
 BUDGET_MS = 50.0
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.desk", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--events", type=int, default=3_000_000)
+    parser.add_argument("--others", type=int, default=1_000_000, help="rows of the other rooms' tables")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path, metavar="PATH")
     asked = parser.parse_args(arguments)
@@ -54,6 +56,7 @@ def main(arguments: list[str]) -> int:
     with databases(postgresql_url()) as made:
         url = made.new()
         fill(url, records=asked.records, events=asked.events, say=say)
+        fill_rooms(url, rows=asked.others, say=say)
         return _report(asked, url)
 
 
@@ -145,6 +148,7 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"events: {name}", f"{events}?{query}"
     yield "one event", reverse("admin:idempotency_auditevent_change", args=[AuditEvent.objects.order_by("-id")[0].pk])
     yield "hourly sums", reverse("admin:idempotency_rollup_changelist") + "?window=all"
+    yield from room_pages()
 
 
 def _cost(client: Any, name: str, address: str, rounds: int) -> Cost:
