@@ -79,16 +79,19 @@ def outermost(connection: Any) -> Wire | None:
     return Wire(connection) if _speaks_utf8(raw) else None
 
 
-def run_last(connection: Any, statement: str, params: Sequence[Any], *, is_flushed: bool = True) -> bool:
+def run_last(
+    connection: Any, statement: str, params: Sequence[Any], *, is_flushed: bool = True, by_wire: str = ""
+) -> bool:
     """Run the last statement of a transaction together with its COMMIT; return False where they must go apart.
 
-    What is not flushed may be lost if the database server crashes within the second, but costs no wait for the disk.
+    ``by_wire`` is what is sent as text in its place. What is not flushed may be lost if the database server crashes
+    within the second, but costs no wait for the disk.
     Django commits once more when its block ends, which costs nothing where no transaction is open.
     """
     commit = "; COMMIT" if is_flushed else "; SET LOCAL synchronous_commit TO off; COMMIT"
     wire = outermost(connection)
     if wire and connection.connection.pgconn.transaction_status == _IN_TRANSACTION:
-        wire.run(statement, params, after=commit)
+        wire.run(by_wire or statement, params, after=commit)
         return True
     with open_cursor(connection) as cursor:
         if not _takes_commit(connection, cursor):

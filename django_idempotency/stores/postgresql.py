@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from django.db import IntegrityError
+from django.db import IntegrityError, ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 
@@ -18,13 +18,19 @@ from django_idempotency.exceptions import ClaimLost, OperationInProgress
 from django_idempotency.statements import is_enclosed, open_cursor, run
 from django_idempotency.stores.companions import AccompaniedLeases
 from django_idempotency.stores.executions import forget
+from django_idempotency.stores.functions import is_kept, store_functions
 from django_idempotency.stores.leases import LeaseTable
-from django_idempotency.stores.rows import RecordTable, read_record, written_values
+from django_idempotency.stores.rows import (
+    RecordTable,
+    read_record,
+    written_values,
+)
 from django_idempotency.wire import Row, Wire, is_idle, outermost, run_last
 
 T = TypeVar("T")
 _IDLE = 0  # psycopg.pq.TransactionStatus.IDLE, which may not be installed
 _UNIQUE = "idempotency_record_digest"
+_NOT_TO_BE_CALLED = frozenset({"42883", "42501"})  # undefined_function, insufficient_privilege
 _FOUND, _HELD, _SAME_IN_FLIGHT, _OTHER_IN_FLIGHT = "found", "held", "same", "other"
 
 
@@ -35,6 +41,8 @@ class PostgreSQL:
     digest decides. Who runs holds one lock for the key and one for the key with this request. A duplicate that may
     share the second has met another request: it lets go at once, and who has won the key waits for that. Both locks
     end with the transaction, as pgbouncer may want it.
+
+    Where the session outlives the request and the functions of the store are there, they are called instead.
     """
 
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
@@ -52,6 +60,10 @@ class PostgreSQL:
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
         self._insert = insert + "NOTHING"
         self._insert_last = table.insert(headers="%s::jsonb", time="to_timestamp(%s)", conflict="")
+        self._claim_function, self._insert_function = self.functions = store_functions(
+            connection, self._claim, self._insert_last
+        )
+        self._calls_functions: bool | None = None  # unknown before the first claim
         self._forget = table.forget_one("statement_timestamp()")
         moment = "statement_timestamp() + make_interval(secs => %s)"
         self.leases = LeaseTable(
@@ -91,11 +103,26 @@ class PostgreSQL:
     def _look(self, connection: BaseDatabaseWrapper, params: Sequence[Any]) -> Sequence[Any]:
         wire = outermost(connection)
         if wire and is_idle(connection):
-            return _decoded(wire, wire.run(self._claim, params, before="BEGIN; "))
+            return _decoded(wire, self._begin(connection, wire, params))
         with open_cursor(connection) as cursor:
             run(cursor, self._claim, params)
             row: Sequence[Any] = cursor.fetchone()
             return row
+
+    def _begin(self, connection: BaseDatabaseWrapper, wire: Wire, params: Sequence[Any]) -> Row:
+        """Begin the transaction with the look-up, by its function where that can be called."""
+        if self._calls_functions is not False and is_kept(connection):
+            try:
+                row = wire.run(self._claim_function.call, params, before="BEGIN; ")
+            except ProgrammingError as error:
+                if getattr(error.__cause__, "sqlstate", None) not in _NOT_TO_BE_CALLED:
+                    raise
+                wire.run("ROLLBACK", ())
+                self._calls_functions = False
+            else:
+                self._calls_functions = True
+                return row
+        return wire.run(self._claim, params, before="BEGIN; ")
 
     def complete(
         self, connection: BaseDatabaseWrapper, claim: Claim, outcome: Outcome, ttl: timedelta, *, last: bool
@@ -125,7 +152,8 @@ class PostgreSQL:
         Return False where they must not.
         """
         try:
-            return run_last(connection, self._insert_last, values)
+            call = self._insert_function.call if self._calls_functions and is_kept(connection) else ""
+            return run_last(connection, self._insert_last, values, by_wire=call)
         except IntegrityError as error:
             if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == _UNIQUE:
                 raise ClaimLost from error

@@ -225,6 +225,7 @@ class ParkedEvent(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["id"], condition=Q(status="parked"), name="idempotency_parked_open"),
             models.Index(fields=["settled_at"], name="idempotency_parked_settled"),
+            models.Index(fields=["group", "id"], name="idempotency_parked_group"),
         ]
 
     def __str__(self) -> str:

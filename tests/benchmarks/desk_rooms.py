@@ -25,7 +25,8 @@ _ROWS = {
     "outboxevent": """
         (event_id, topic, business_key, payload, headers, lane, status, attempts, error, created_at, published_at)
         SELECT md5('event ' || n)::uuid, 'topic-' || n % 10, 'order-' || n % 5000,
-            convert_to(repeat('x', 200), 'UTF8'), '{}', n % 16, CASE WHEN n % 10000 = 1 THEN 'parked' WHEN n % 1000 = 2 THEN 'pending' ELSE 'published' END, 0, '',
+            convert_to(repeat('x', 200), 'UTF8'), '{}', n % 16,
+            CASE WHEN n % 10000 = 1 THEN 'parked' WHEN n % 1000 = 2 THEN 'pending' ELSE 'published' END, 0, '',
             now() - age, CASE WHEN n % 10000 = 1 OR n % 1000 = 2 THEN NULL ELSE now() - age END""",
     "consumedevent": """
         ("group", event_id, topic, partition, "offset", business_key, event_at, consumed_at, outcome)
@@ -36,7 +37,8 @@ _ROWS = {
             attempts, status, parked_at, settled_at)
         SELECT 'group-' || n % 10, 'topic-' || n % 10, n % 12, n, 0, md5('event ' || n)::uuid, 'order-' || n % 5000,
             'order'::bytea, convert_to(repeat('x', 200), 'UTF8'), '[]',
-            CASE WHEN n % 2 = 0 THEN 'failed' ELSE 'rejected' END, 'ValueError', 3, CASE WHEN n % 100 = 1 THEN 'parked' ELSE 'retried' END, now() - age,
+            CASE WHEN n % 2 = 0 THEN 'failed' ELSE 'rejected' END, 'ValueError', 3,
+            CASE WHEN n % 100 = 1 THEN 'parked' ELSE 'retried' END, now() - age,
             CASE WHEN n % 100 = 1 THEN NULL ELSE now() - age END""",
     "dedupentry": """
         (name, digest, first_seen_at, last_seen_at, expires_at, hits)

@@ -15,6 +15,7 @@ from django_idempotency.conf import settings
 from django_idempotency.stores import models
 from django_idempotency.stores.diagnosis.findings import Finding, clocks, guarded
 from django_idempotency.stores.figures import oldest_expired
+from django_idempotency.stores.postgresql import PostgreSQL
 from django_idempotency.stores.sightings import records
 
 # Of IDEMPOTENCY_CLEANUP_INTERVAL: what is older than so many of them has been missed by more than one purge.
@@ -35,6 +36,8 @@ def _examine(alias: str) -> Iterator[Finding]:
     migrations = _migrations(subject, connection)
     yield migrations
     if migrations.level == "ok":
+        if connection.vendor == "postgresql":
+            yield _functions(subject, connection)
         yield _purge(subject, alias)
         yield from _waiting(subject, alias)
 
@@ -111,6 +114,23 @@ def _migrations(subject: str, connection: BaseDatabaseWrapper) -> Finding:
         text=f"Migrations are missing: {', '.join(missing)}",
         advice=f"manage.py migrate {label} --database {connection.alias}",
         facts={"missing": missing},
+    )
+
+
+def _functions(subject: str, connection: BaseDatabaseWrapper) -> Finding:
+    wanted = [function.name for function in PostgreSQL(connection).functions]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM unnest(%s::text[]) AS name WHERE to_regproc(name) IS NULL", [wanted])
+        missing = [name for (name,) in cursor.fetchall()]
+    if not missing:
+        return Finding(subject=subject, text="The functions of the store are there.")
+    return Finding(
+        subject=subject,
+        level="warning",
+        text=f"Functions of the store are missing: {', '.join(missing)}. Statements in their place are slower.",
+        advice=f"Create what this prints: manage.py sqlmigrate {models.Record._meta.app_label} 0005 "
+        f"--database {connection.alias}",
+        facts={"missing_functions": missing},
     )
 
 
