@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
     asked = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
     os.environ["BENCHMARK_PREPARED"] = str(int(asked.prepared))
+    os.environ["BENCHMARK_UNAUDITED"] = str(int(asked.unaudited))
     try:
         find_wrk()
         os.environ["BENCHMARK_REDIS"] = redis_url() if asked.redis else ""
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     records = "of growth (default: 1000000), purge (2000000), upsert and streams (20000), queues (500)"
     parser.add_argument("--records", type=int, help=records)
     parser.add_argument("--seed", type=int, help="of the shuffled order, default: a random one")
+    parser.add_argument("--unaudited", action="store_true", help="without audit events, to see what they cost")
     parser.add_argument("--prepared", action="store_true", help="with OPTIONS['prepare_threshold'] = 0 in DATABASES")
     parser.add_argument("--redis", action="store_true", help="with CachedDatabaseStore")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write figures, runs, seed and versions there")
