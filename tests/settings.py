@@ -16,8 +16,8 @@ if "TEST_OBJECTS" not in os.environ:
     os.environ["TEST_OBJECTS"] = new_folder("objects")
 
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
-if DATABASE_URL.startswith("postgres"):
-    DATABASES["default"]["CONN_MAX_AGE"] = None  # as where speed matters; tests of the other way say so
+if os.environ.get("TEST_KEEPS_SESSIONS") == "1":
+    DATABASES["default"]["CONN_MAX_AGE"] = None
 if DATABASE_URL.startswith("sqlite:"):
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",

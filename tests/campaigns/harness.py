@@ -62,6 +62,10 @@ class Answer:
         return "" if self.status < 400 else json.loads(self.body).get("code", "")
 
 
+# Where sessions outlive requests, the functions of the store are called.
+KEPT = {"TEST_KEEPS_SESSIONS": "1"}
+
+
 @dataclass(kw_only=True)
 class Server:
     """The test app behind gunicorn, on a port of its own and the database of this test run.

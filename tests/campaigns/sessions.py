@@ -72,18 +72,33 @@ def advisory_locks(*, granted: bool = True) -> int:
 
 @contextmanager
 def connection_options(**options: Any) -> Iterator[None]:
-    """Let all sessions connect with these OPTIONS; not within a transaction, as this one reconnects too."""
+    """Let all sessions connect with these OPTIONS; not within a transaction, as this one reconnects too.
+
+    A pool keeps sessions itself, so that Django must not.
+    """
     connection.close()
     settings = connection.settings_dict
-    original = settings["OPTIONS"]
+    original, kept_for = settings["OPTIONS"], settings["CONN_MAX_AGE"]
     settings["OPTIONS"] = {**original, **options}
+    settings["CONN_MAX_AGE"] = 0 if options.get("pool") else kept_for
     try:
         yield
     finally:
         connection.close()
         if options.get("pool"):
             connection.close_pool()  # type: ignore[attr-defined]
-        settings["OPTIONS"] = original
+        settings["OPTIONS"], settings["CONN_MAX_AGE"] = original, kept_for
+
+
+@contextmanager
+def sessions_kept(*, kept: bool = True) -> Iterator[None]:
+    """Let sessions outlive requests, or not."""
+    settings = connection.settings_dict
+    original, settings["CONN_MAX_AGE"] = settings["CONN_MAX_AGE"], None if kept else 0
+    try:
+        yield
+    finally:
+        settings["CONN_MAX_AGE"] = original
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from django.db import connection
 from django_idempotency.stores.models import Record
 from tests.callers import Caller, new_key
 from tests.campaigns.failpoints import HEADER, STEPS, STEPS_AFTER_THE_COMMIT
-from tests.campaigns.harness import Answer, Report, Server, eventually
+from tests.campaigns.harness import KEPT, Answer, Report, Server, eventually
 from tests.campaigns.sessions import advisory_locks
 from tests.models import Payment
 
@@ -37,7 +37,7 @@ def test_a7_84_a_kill_at_any_step_leaves_both_effect_and_record_or_neither(alice
     random.Random(seed).shuffle(steps)
     delays: list[float] = []
     refused: Counter[str] = Counter()
-    with Report(campaign="kill", seed=seed) as report, Server(token=alice.token.key) as server:
+    with Report(campaign="kill", seed=seed) as report, Server(token=alice.token.key, environment=KEPT) as server:
         for step in steps:
             kill_and_retry(report, server, step, delays, refused)
         report.expect(max(delays) < AT_ONCE, f"I6: a first retry took {max(delays):.1f} s")

@@ -14,7 +14,7 @@ import pytest
 
 from django_idempotency.stores.models import Record
 from tests.callers import Caller, new_key
-from tests.campaigns.harness import TIMEOUT, Answer, Report, Server
+from tests.campaigns.harness import KEPT, TIMEOUT, Answer, Report, Server
 from tests.models import Payment
 
 
@@ -35,7 +35,7 @@ def test_a7_82_simultaneous_duplicates_execute_once(alice: Caller, keys: int, du
     statuses: Counter[int] = Counter()
     with (
         Report(campaign="storm") as report,
-        Server(token=alice.token.key) as server,
+        Server(token=alice.token.key, environment=KEPT) as server,
         ThreadPoolExecutor(duplicates) as pool,
     ):
         for _ in range(keys):

@@ -20,7 +20,7 @@ from django_idempotency.stores.database import DatabaseStore
 from django_idempotency.stores.installing import StoreFunctions
 from django_idempotency.stores.postgresql import PostgreSQL
 from django_idempotency.testing import CREATED, DAY, StoreContract, make_operation
-from tests.campaigns.sessions import connection_options, other_sessions
+from tests.campaigns.sessions import connection_options, other_sessions, sessions_kept
 from tests.management.doctor import Doctor
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
@@ -28,11 +28,18 @@ BOTH = ["idempotency_claim", "idempotency_complete"]
 
 
 @pytest.fixture
-def _unkept(transactional_db: None) -> Iterator[None]:
-    with sessions(kept=False):
+def _kept(transactional_db: None) -> Iterator[None]:
+    with sessions_kept():
         yield
 
 
+@pytest.fixture
+def _unkept(transactional_db: None) -> Iterator[None]:
+    with sessions_kept(kept=False):
+        yield
+
+
+@pytest.mark.usefixtures("_kept")
 class TestKeptDatabaseStore(StoreContract):
     def make_store(self) -> Store:
         return DatabaseStore()
@@ -42,17 +49,6 @@ class TestKeptDatabaseStore(StoreContract):
 class TestUnkeptDatabaseStore(StoreContract):
     def make_store(self) -> Store:
         return DatabaseStore()
-
-
-@contextmanager
-def sessions(*, kept: bool) -> Iterator[None]:
-    """Let sessions outlive requests, or not."""
-    original = connection.settings_dict["CONN_MAX_AGE"]
-    connection.settings_dict["CONN_MAX_AGE"] = None if kept else 0
-    try:
-        yield
-    finally:
-        connection.settings_dict["CONN_MAX_AGE"] = original
 
 
 @contextmanager
@@ -98,6 +94,7 @@ def there() -> set[str]:
         return {name for (name,) in cursor.fetchall()}
 
 
+@pytest.mark.usefixtures("_kept")
 def test_a_kept_session_calls_both_functions() -> None:
     with called() as names:
         assert write(DatabaseStore()) == 1
@@ -105,10 +102,8 @@ def test_a_kept_session_calls_both_functions() -> None:
 
 
 def test_a_pooled_session_is_a_kept_one() -> None:
-    with sessions(kept=False), connection_options(pool={"min_size": 1, "max_size": 2}):
-        with called() as names:
-            assert write(DatabaseStore()) == 1
-        connection.close_pool()
+    with connection_options(pool={"min_size": 1, "max_size": 2}), called() as names:
+        assert write(DatabaseStore()) == 1
     assert names == [*BOTH, BOTH[0]]
 
 
@@ -119,6 +114,7 @@ def test_a_session_that_ends_with_its_request_calls_none() -> None:
     assert names == []
 
 
+@pytest.mark.usefixtures("_kept")
 def test_without_the_functions_the_statements_are_sent_and_that_is_remembered() -> None:
     store = DatabaseStore()
     drop_functions()
@@ -131,6 +127,7 @@ def test_without_the_functions_the_statements_are_sent_and_that_is_remembered() 
     assert write(DatabaseStore()) == 3
 
 
+@pytest.mark.usefixtures("_kept")
 def test_functions_that_may_not_be_called_are_as_good_as_none() -> None:
     functions, store = PostgreSQL(connection).functions, DatabaseStore()
     with connection.cursor() as cursor:
@@ -153,6 +150,7 @@ def test_functions_that_may_not_be_called_are_as_good_as_none() -> None:
     assert names == [BOTH[0]]
 
 
+@pytest.mark.usefixtures("_kept")
 def test_a_rival_that_has_completed_is_told_by_the_function_too() -> None:
     store, operation = DatabaseStore(), make_operation()
 
