@@ -216,12 +216,13 @@ def test_a8_109_migrations_touch_no_other_table() -> None:
     from django.db.migrations.loader import MigrationLoader
 
     from django_idempotency.audit.triggers import AppendOnly
+    from django_idempotency.stores.installing import StoreFunctions
     from django_idempotency.writes.overlaps import NoOverlap
 
     for (app, name), migration in MigrationLoader(None).disk_migrations.items():
         if app == "idempotency":
             assert migration.atomic, name
             assert all(
-                isinstance(operation, operations.CreateModel | AppendOnly | NoOverlap)
+                isinstance(operation, operations.CreateModel | AppendOnly | NoOverlap | StoreFunctions)
                 for operation in migration.operations
             ), name
