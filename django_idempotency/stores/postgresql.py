@@ -60,9 +60,8 @@ class PostgreSQL:
         insert = table.insert(headers="%s::jsonb", time="to_timestamp(%s)")
         self._insert = insert + "NOTHING"
         self._insert_last = table.insert(headers="%s::jsonb", time="to_timestamp(%s)", conflict="")
-        self._claim_function, self._insert_function = self.functions = store_functions(
-            connection, self._claim, self._insert_last
-        )
+        self.functions = store_functions(connection, self._claim, self._insert_last)
+        self._claim_call, self._insert_call = (function.call for function in self.functions)
         self._calls_functions: bool | None = None  # unknown before the first claim
         self._forget = table.forget_one("statement_timestamp()")
         moment = "statement_timestamp() + make_interval(secs => %s)"
@@ -113,7 +112,7 @@ class PostgreSQL:
         """Begin the transaction with the look-up, by its function where that can be called."""
         if self._calls_functions is not False and is_kept(connection):
             try:
-                row = wire.run(self._claim_function.call, params, before="BEGIN; ")
+                row = wire.run(self._claim_call, params, before="BEGIN; ")
             except ProgrammingError as error:
                 if getattr(error.__cause__, "sqlstate", None) not in _NOT_TO_BE_CALLED:
                     raise
@@ -152,7 +151,7 @@ class PostgreSQL:
         Return False where they must not.
         """
         try:
-            call = self._insert_function.call if self._calls_functions and is_kept(connection) else ""
+            call = self._insert_call if self._calls_functions and is_kept(connection) else ""
             return run_last(connection, self._insert_last, values, by_wire=call)
         except IntegrityError as error:
             if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == _UNIQUE:
