@@ -20,11 +20,7 @@ from django_idempotency.stores.companions import AccompaniedLeases
 from django_idempotency.stores.executions import forget
 from django_idempotency.stores.functions import is_kept, store_functions
 from django_idempotency.stores.leases import LeaseTable
-from django_idempotency.stores.rows import (
-    RecordTable,
-    read_record,
-    written_values,
-)
+from django_idempotency.stores.rows import RecordTable, read_record, written_values
 from django_idempotency.wire import Row, Wire, is_idle, outermost, run_last
 
 T = TypeVar("T")
@@ -62,7 +58,8 @@ class PostgreSQL:
         self._insert_last = table.insert(headers="%s::jsonb", time="to_timestamp(%s)", conflict="")
         self.functions = store_functions(connection, self._claim, self._insert_last)
         self._claim_call, self._insert_call = (function.call for function in self.functions)
-        self._calls_functions: bool | None = None  # unknown before the first claim
+        # Each changes once, so that threads in schemas with and without the functions agree.
+        self._may_call, self._has_called = True, False
         self._forget = table.forget_one("statement_timestamp()")
         moment = "statement_timestamp() + make_interval(secs => %s)"
         self.leases = LeaseTable(
@@ -110,16 +107,16 @@ class PostgreSQL:
 
     def _begin(self, connection: BaseDatabaseWrapper, wire: Wire, params: Sequence[Any]) -> Row:
         """Begin the transaction with the look-up, by its function where that can be called."""
-        if self._calls_functions is not False and is_kept(connection):
+        if self._may_call and is_kept(connection):
             try:
                 row = wire.run(self._claim_call, params, before="BEGIN; ")
             except ProgrammingError as error:
                 if getattr(error.__cause__, "sqlstate", None) not in _NOT_TO_BE_CALLED:
                     raise
                 wire.run("ROLLBACK", ())
-                self._calls_functions = False
+                self._may_call = False
             else:
-                self._calls_functions = True
+                self._has_called = True
                 return row
         return wire.run(self._claim, params, before="BEGIN; ")
 
@@ -151,7 +148,7 @@ class PostgreSQL:
         Return False where they must not.
         """
         try:
-            call = self._insert_call if self._calls_functions and is_kept(connection) else ""
+            call = self._insert_call if self._may_call and self._has_called and is_kept(connection) else ""
             return run_last(connection, self._insert_last, values, by_wire=call)
         except IntegrityError as error:
             if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == _UNIQUE:

@@ -156,7 +156,7 @@ class LocklessPostgreSQL(PostgreSQL):
         for lock in ("pg_try_advisory_xact_lock(%s)", "pg_advisory_xact_lock(%s)"):
             assert lock in self._claim
             self._claim = self._claim.replace(lock, "%s::bigint IS NOT NULL")
-        self._calls_functions = False  # which take the locks
+        self._may_call = False  # which take the locks
 
 
 class LocklessStore(WatchedStore):
